@@ -1,0 +1,1 @@
+"""Decoders: recorded blocks of a chain to effects. Pure."""

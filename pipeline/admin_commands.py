@@ -1,0 +1,84 @@
+"""`tidebook topics | schemas | bench`: what operators and developers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from importlib.resources import files
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.settings import Settings
+from schemas.check import check
+from topics.apply import apply_topics, plan_topics_of
+
+BENCHES = {
+    "decode": "tests.bench.bench_decode",
+    "books": "tests.bench.bench_books",
+    "pipeline": "tests.bench.bench_pipeline",
+}
+
+
+def plan_topics(settings: Settings, apply: bool) -> int:
+    """`tidebook topics plan|apply`."""
+    if not settings.kafka_url:
+        sys.stderr.write("tidebook: setting TIDEBOOK_KAFKA_URL is empty: which broker?\n")
+        return 2
+    work = apply_topics if apply else plan_topics_of
+    try:
+        actions = asyncio.run(work(settings.kafka_url, chains=1))
+    except OSError as error:
+        sys.stderr.write(f"tidebook: broker of TIDEBOOK_KAFKA_URL={settings.kafka_url}: {error}\n")
+        return 1
+    table = Table()
+    for column in ("topic", "action", "detail"):
+        table.add_column(column)
+    for action in actions:
+        table.add_row(action.topic, action.kind, action.detail)
+    Console().print(table if actions else "nothing to do: all topics are as declared")
+    return int(any(action.kind == "refuse" for action in actions))
+
+
+def check_schemas() -> int:
+    """`tidebook schemas check`."""
+    problems = check()
+    for problem in problems:
+        sys.stderr.write(f"tidebook: {problem}\n")
+    if not problems:
+        print("schemas: frozen, BACKWARD compatible, generated files up to date")
+    return int(bool(problems))
+
+
+def print_dictionary() -> int:
+    """`tidebook schemas docs`."""
+    from schemas.dictionary import dictionary  # noqa: PLC0415
+
+    print(dictionary())
+    return 0
+
+
+def run_bench(what: str, transactions: int, seed: int, as_json: bool) -> int:
+    """`tidebook bench WHAT`."""
+    if what not in BENCHES:
+        sys.stderr.write(f"tidebook: no benchmark {what!r}; there are {', '.join(BENCHES)}\n")
+        return 2
+    sys.path.insert(0, str(files("pipeline").joinpath("..")))
+    try:
+        module = importlib.import_module(BENCHES[what])
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"tidebook: the benchmarks are part of the checkout, not of the package ({error})\n")
+        return 2
+    result = module.run(transactions=transactions, seed=seed) if what != "decode" else module.run()
+    if as_json:
+        sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
+        return 0
+    table = Table(title=f"bench {what}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in result.items():
+        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)
+    return 0

@@ -1,0 +1,114 @@
+"""The assets role: block effects → assets.changes.v1 and gas.charges.v1 → the table of holdings.
+
+Two steps, because a Faust table is written only from a topic that has the table's key and partition
+count: chain effects go to assets.changes.v1 first, and the holdings are folded from there. A batch is
+folded before it is written: one write per key, every value with the last position it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from topics.envelope import outgoing
+from pipeline.agents.runtime import Done, Message
+from pipeline.catalog import CATALOG
+from pipeline.domain.holdings import Holding, fold
+from schemas.codec import Codec, WireError
+from topics.producer import Outgoing
+
+CHANGES = "assets.changes.v1"
+
+
+class AssetsRole:
+    """Consumer group `assets`."""
+
+    name = "assets"
+    batch_max = 256
+    batch_wait_s = 0.05
+
+    def __init__(self, codec: Codec, epoch: str, partitions: int) -> None:
+        self._codec, self._epoch, self._partitions = codec, epoch, partitions
+        self._rules = {row.topic: row for row in CATALOG if row.asset_changes or row.gas_charges}
+        self.topics = (*self._rules, CHANGES)
+        self.holdings: Any = None
+
+    def declare(self, app: Any) -> None:
+        """The table and its web views; before the app is finalised."""
+        self.holdings = app.Table("holdings", partitions=self._partitions, key_type=str, value_type=dict,
+                                  help="Current holding of each asset.")  # fmt: skip
+        declare_views(app, self.holdings)
+
+    async def open(self, app: Any) -> None:
+        """Nothing to open: the table is the app's."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def process(self, topic: str, batch: list[Message]) -> Done:
+        if topic == CHANGES:
+            return self._fold(batch)
+        return await asyncio.to_thread(self._derive, topic, batch)
+
+    def _derive(self, topic: str, batch: list[Message]) -> Done:
+        done = Done()
+        rule, last, transactions = self._rules[topic], -1, 0
+        for message in batch:
+            try:
+                block = self._codec.decode(message.value)[1]
+            except WireError:
+                continue  # the books role has the source topic's undecodable messages quarantined
+            done.outgoing += self._facts(rule, block)
+            last = block["ledger_index"]
+            transactions += len(block["transactions"])
+        done.counts = {"blocks": len(batch), "transactions": transactions}
+        if last >= 0:
+            done.counts = {**done.counts, "block": last}
+        return done
+
+    def _facts(self, rule: Any, block: Any) -> list[Outgoing]:
+        found = []
+        for record in rule.asset_changes(block) if rule.asset_changes else ():
+            found.append(outgoing(self._codec, CHANGES, record["asset"], record))
+        for record in rule.gas_charges(block) if rule.gas_charges else ():
+            found.append(outgoing(self._codec, "gas.charges.v1", record["owner"], record))
+        return found
+
+    def _fold(self, batch: list[Message]) -> Done:
+        """Fold the batch into the table: runs in the event loop, for the table is Faust's."""
+        decoded = []
+        for message in batch:
+            try:
+                decoded.append((self._codec.decode(message.value)[1], message.partition, self._epoch, message.offset))
+            except WireError as error:
+                raise RuntimeError(f"{CHANGES}-{message.partition}@{message.offset}: {error}") from error
+        before: dict[str, Holding] = {}
+        for changes, *_ in decoded:
+            held = self.holdings.get(changes["asset"])
+            if held is not None:
+                before[changes["asset"]] = held
+        for asset, holding in fold(before, decoded).items():
+            self.holdings[asset] = holding
+        return Done(counts={"changes": sum(len(c["changes"]) for c, *_ in decoded)})
+
+
+def declare_views(app: Any, holdings: Any) -> None:
+    """`/holdings/`: how many, and the first thousand; `/holdings/one/?asset=KEY`: one asset."""
+
+    @app.page("/holdings/")
+    async def all_holdings(web: Any, request: Any) -> Any:
+        kind, owner = request.query.get("kind"), request.query.get("owner")
+        rows = [
+            holding
+            for holding in holdings.values()
+            if kind in (None, holding["kind"]) and owner in (None, holding["owner"])
+        ]
+        return web.json({"count": len(rows), "holdings": rows[:1000]})
+
+    @app.page("/holdings/one/")
+    @app.table_route(table=holdings, query_param="asset")
+    async def one_holding(web: Any, request: Any) -> Any:
+        holding = holdings.get(request.query["asset"])
+        if holding is None:
+            return web.json({"error": f"no holding of {request.query['asset']!r}"}, status=404)
+        return web.json(holding)

@@ -1,0 +1,88 @@
+"""The only wiring: settings → stores, roles, workers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+from pipeline.agents.assets import AssetsRole
+from pipeline.agents.books import BooksRole
+from pipeline.agents.history import HistoryRole
+from pipeline.agents.runtime import Role, Worker
+from pipeline.settings import Settings
+from schemas.codec import Codec
+from schemas.loader import by_topic
+from schemas.registry import local_registry
+
+ROLES = ("books", "assets", "history")
+
+
+def make_codec() -> Codec:
+    """Wire codec over the registry that ships with the package."""
+    return Codec(local_registry())
+
+
+def open_books(settings: Settings) -> Any:
+    """The cluster that TIGERBEETLE_ADDRESSES names, else the embedded books of the data directory."""
+    if settings.tigerbeetle_addresses:
+        from sinks.tigerbeetle import connect  # noqa: PLC0415  (loads the client's C library)
+
+        return connect(settings.tigerbeetle_addresses, settings.tigerbeetle_cluster_id)
+    from sinks.embedded_books import connect as connect_embedded  # noqa: PLC0415
+
+    settings.books_dir.mkdir(parents=True, exist_ok=True)
+    return connect_embedded(settings.books_dir)
+
+
+def open_history(settings: Settings, owner: str = "history") -> Any:
+    """The server that TIDEBOOK_CLICKHOUSE_URL names, else chDB in the data directory."""
+    from sinks.clickhouse import ClickHouseHistory  # noqa: PLC0415  (loads the engine)
+
+    history = ClickHouseHistory(settings.clickhouse_url or settings.clickhouse_dir, owner=owner)
+    history.open()
+    return history
+
+
+def make_role(name: str, settings: Settings) -> Role:
+    """One role by name: books, assets or history."""
+    codec = make_codec()
+    if name == "books":
+        return BooksRole(lambda: open_books(settings), codec, settings.epoch)
+    if name == "history":
+        return HistoryRole(lambda: open_history(settings), codec, settings.epoch)
+    if name == "assets":
+        return AssetsRole(codec, settings.epoch, int(by_topic()["assets.changes.v1"].topic["partitions"]))
+    raise ValueError(f"no role {name!r}; there are {', '.join(ROLES)}")
+
+
+def work(name: str, settings: Settings, supervised: bool) -> int:
+    """Run one role in this process until SIGTERM or SIGINT; its exit status."""
+    if supervised:
+        end_with_stdin()
+
+    async def main() -> int:
+        role = make_role(name, settings)
+        worker = Worker(settings, role, supervised)
+        if isinstance(role, AssetsRole):
+            role.declare(worker.app)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        return await worker.run()
+
+    return asyncio.run(main())
+
+
+def end_with_stdin() -> None:
+    """End this process at once when its stdin closes: the supervisor is gone."""
+
+    def watch() -> None:
+        while os.read(sys.stdin.fileno(), 1024):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,47 @@
+"""The registry: one row per event type, with the pure functions that say what it means.
+
+Agents and tools are driven by these rows; a new event type is one schema, one row here with its
+functions, and one golden case. Rows of ClickHouse are told by the schema's own `clickhouse` attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.domain.changes import asset_changes, gas_charges
+from pipeline.domain.posting.legs import Postings
+from pipeline.domain.posting.xrpl import post_ledger
+from schemas.records import AssetChanges, GasCharges
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """What one topic's messages mean."""
+
+    topic: str
+    postings: Callable[[Any], Postings] | None = None  # what it asks of the books
+    asset_changes: Callable[[Any], list[AssetChanges]] | None = None  # what it changes of assets
+    gas_charges: Callable[[Any], list[GasCharges]] | None = None  # who paid fees
+    history: bool = True  # kept in ClickHouse, by the tables that its schema names
+
+
+CATALOG: Final[tuple[EventType, ...]] = (
+    EventType("xrpl.ledgers.v1", postings=post_ledger, asset_changes=asset_changes, gas_charges=gas_charges),
+    EventType("assets.changes.v1"),
+    EventType("books.transfers.v1"),
+    EventType("gas.charges.v1", history=False),  # for consumers; gas_ledger is filled from the sources
+    EventType("control.alerts.v1"),
+    EventType("quarantine.v1"),
+)
+
+
+def with_postings() -> dict[str, Callable[[Any], Postings]]:
+    """Topic → posting rule, of the topics that the books read."""
+    return {row.topic: row.postings for row in CATALOG if row.postings is not None}
+
+
+def of_history() -> list[str]:
+    """Topics whose messages are kept in ClickHouse."""
+    return [row.topic for row in CATALOG if row.history]

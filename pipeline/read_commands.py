@@ -1,0 +1,181 @@
+"""`tidebook export | query | balances | gas-report | provenance`: reading what a run has left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.app import open_books, open_history
+from pipeline.domain.account import AccountCode
+from pipeline.domain.balances import AccountBalance, BalanceRow, balance_rows
+from pipeline.domain.decode.xrpl_address import decode_account
+from pipeline.ingest.chains import Chain, ChainError, ChainRegister
+from pipeline.report import account_sums, book_balances
+from pipeline.settings import Settings
+from sinks import exports
+from sinks.clickhouse import DirectoryInUse, QueryError
+
+EXPORTS = ("balances", "nfts", "mpts", "escrows", "channels", "assets")
+
+
+class ReadError(ValueError):
+    """The question can't be answered; one line says why and what to do."""
+
+
+def export_rows(settings: Settings, what: str, at: int | None, chain: str | None, as_json: bool) -> int:
+    """`tidebook export`."""
+    if what not in EXPORTS:
+        return _wrong(f"no export {what!r}; there are {', '.join(EXPORTS)}")
+
+    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
+        with _history(settings) as history:
+            place = _place(history, found, at)
+            if what == "balances":
+                yield from _balances(settings, history, found, place)
+            else:
+                yield from exports.rows(history, what, found.number, place)
+
+    return _answer(settings, chain, rows, as_json)
+
+
+def owner_balances(settings: Settings, owner: str, at: int | None, chain: str | None, as_json: bool) -> int:
+    """`tidebook balances OWNER`."""
+    try:
+        decode_account(owner)
+    except ValueError as error:
+        return _wrong(f"{owner!r} is no XRPL address: {error}")
+
+    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
+        with _history(settings) as history:
+            place = _place(history, found, at)
+            yield from (row for row in _balances(settings, history, found, place) if row["account"] == owner)
+
+    return _answer(settings, chain, rows, as_json)
+
+
+def gas_rows(settings: Settings, owner: str | None, chain: str | None, as_json: bool) -> int:
+    """`tidebook gas-report [OWNER]`."""
+
+    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
+        with _history(settings) as history:
+            yield from history.query(exports.gas_report_sql(found.number, owner, None))
+
+    return _answer(settings, chain, rows, as_json)
+
+
+def provenance_rows(settings: Settings, asset: str, chain: str | None, as_json: bool) -> int:
+    """`tidebook provenance ASSET`: an NFTokenID, mpt:<id>, or a whole asset key."""
+
+    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
+        name = asset if ":" in asset else f"nft:{asset.upper()}" if len(asset) == 64 else f"mpt:{asset.upper()}"
+        key = name if "/" in name else f"{found.name}/{name}"
+        with _history(settings) as history:
+            told = list(history.query(exports.provenance_sql(found.number, key)))
+        if not told:
+            raise ReadError(f"nothing is known of asset {key} in this data directory")
+        yield from told
+
+    return _answer(settings, chain, rows, as_json)
+
+
+def query_rows(settings: Settings, sql: str, as_json: bool) -> int:
+    """`tidebook query SQL`."""
+    return _print(lambda: _queried(settings, sql), as_json)
+
+
+def _queried(settings: Settings, sql: str) -> Iterator[Mapping[str, Any]]:
+    with _history(settings) as history:
+        yield from history.query(sql)
+
+
+@contextmanager
+def _history(settings: Settings) -> Iterator[Any]:
+    if not settings.clickhouse_url and not settings.clickhouse_dir.exists():
+        raise ReadError(
+            f"there is no data in {settings.data_dir}: run `tidebook demo` first, or name the directory with --data-dir"
+        )
+    history = open_history(settings, owner="query")
+    try:
+        yield history
+    finally:
+        history.close()
+
+
+def _place(history: Any, chain: Chain, at: int | None) -> int | None:
+    """The ledger to show, checked: it must lie within what is kept."""
+    if at is None:
+        return None
+    ends = next(history.query(
+        f"SELECT count() AS n, min(ledger_index) AS first, max(ledger_index) AS last FROM xrpl_ledgers WHERE chain_number = {chain.number}"
+    ))  # fmt: skip
+    if not ends["n"] or not ends["first"] <= at <= ends["last"]:
+        raise ReadError(f"--at {at} lies outside the ledgers kept of {chain.name}: {ends['first']}-{ends['last']}")
+    return at
+
+
+def _balances(settings: Settings, history: Any, chain: Chain, at: int | None) -> Iterator[BalanceRow]:
+    """Now: what TigerBeetle has. At an earlier ledger: the sum of the transfers up to it."""
+    if at is not None:
+        where = f"chain_number = {chain.number} AND block <= {at}"
+        return balance_rows(
+            AccountBalance(row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]))
+            for row in history.query(account_sums(where))
+            if row["code"] != AccountCode.BOOK
+        )
+    books = open_books(settings)
+    try:
+        return iter(list(balance_rows(book_balances(books, history, chain.number))))
+    finally:
+        books.close()
+
+
+def _answer(settings: Settings, chain: str | None, rows: Any, as_json: bool) -> int:
+    try:
+        register = ChainRegister(settings.chains_dir) if settings.data_dir.exists() else None
+        if register is None:
+            raise ReadError(f"there is no data in {settings.data_dir}: run `tidebook demo` first")
+        found = register.find(chain)
+    except (ChainError, ReadError) as error:
+        return _wrong(str(error), 1)
+    if len(register.chains) > 1 and chain is None:
+        others = ", ".join(other.name for other in register.chains if other is not found)
+        sys.stderr.write(f"tidebook: showing {found.name}, the latest run; --chain shows {others}\n")
+    return _print(lambda: rows(found), as_json)
+
+
+def _print(rows: Any, as_json: bool) -> int:
+    try:
+        if as_json:
+            for row in rows():
+                sys.stdout.buffer.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stdout.buffer.flush()
+        else:
+            _table(rows())
+    except (ReadError, DirectoryInUse, QueryError, RuntimeError) as error:
+        return _wrong(str(error), 1)
+    return 0
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> None:
+    console = Console()
+    shown = list(rows)
+    if not shown:
+        console.print("no rows")
+        return
+    table = Table()
+    for column in shown[0]:
+        table.add_column(column, overflow="fold")
+    for row in shown:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    console.print(table)
+
+
+def _wrong(message: str, status: int = 2) -> int:
+    sys.stderr.write(f"tidebook: {message}\n")
+    return status

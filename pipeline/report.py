@@ -1,0 +1,188 @@
+"""Judges a run from its stores alone: invariants, balances proven, and what there is to see.
+
+Each invariant is True, False or "not_applicable" (what can't be judged is never passed). The books
+are proven against facts that did not go through them: the absolute balances that the ledger's own
+metadata gave, and the header's total_coins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.domain.account import AccountCode, AccountRef, account_id
+from pipeline.domain.asset import NATIVE, native_key
+from pipeline.domain.balances import AccountBalance
+from pipeline.domain.quantise import quantise
+from sinks.books import ACCOUNT_DTYPE, ACCOUNT_STRUCT, BATCH_MAX
+
+GENESIS_DROPS = 10**17
+NOT_APPLICABLE = "not_applicable"
+Verdict = bool | str
+
+
+def book_balances(books: Any, history: Any, chain_number: int) -> Iterator[AccountBalance]:
+    """Every account of a chain with its balance as TigerBeetle has it; the names come from the history."""
+    refs = [
+        AccountRef(row["asset"], row["code"], row["owner"], row["subject"])
+        for row in history.query(
+            "SELECT DISTINCT asset, arrayJoin([(debit_code, debit_owner, debit_subject),"
+            " (credit_code, credit_owner, credit_subject)]) AS side,"
+            " side.1 AS code, side.2 AS owner, side.3 AS subject"
+            f" FROM transfers WHERE chain_number = {int(chain_number)} ORDER BY asset, code, owner, subject"
+        )
+    ]
+    for start in range(0, len(refs), BATCH_MAX):
+        part = refs[start : start + BATCH_MAX]
+        rows = books.lookup_accounts_packed(b"".join(map(account_id, part)))
+        found = {
+            row[0]: int.from_bytes(row[4], "little") - int.from_bytes(row[2], "little")
+            for row in (ACCOUNT_STRUCT.unpack_from(rows, at) for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize))
+        }
+        for ref in part:
+            yield AccountBalance(*ref, found.get(account_id(ref), 0))
+
+
+def make_report(books: Any, history: Any, chain_name: str, chain_number: int) -> dict[str, Any]:
+    """The report of one chain: counts, XRP, invariants, a gas report, one NFT's story."""
+    where = f"chain_number = {int(chain_number)}"
+    ledgers = next(history.query(
+        "SELECT count() AS ledgers, min(ledger_index) AS first, max(ledger_index) AS last,"
+        f" uniqExact(ledger_index) AS distinct, uniqExact(run) AS runs, min(run) AS run FROM xrpl_ledgers WHERE {where}"
+    ))  # fmt: skip
+    transactions = next(history.query(
+        f"SELECT count() AS rows, uniqExact(hash) AS distinct FROM xrpl_transactions WHERE {where}"
+    ))  # fmt: skip
+    balances = list(book_balances(books, history, chain_number)) if ledgers["ledgers"] else []
+    xrp = _xrp(balances, chain_name, history, where)
+    report = {
+        "chain": chain_name,
+        "ledgers": ledgers["ledgers"],
+        "first_ledger": ledgers["first"],
+        "last_ledger": ledgers["last"],
+        "runs": ledgers["runs"],
+        "transactions": transactions["rows"],
+        "accounts": len(balances),
+        "xrp": xrp,
+        "invariants": {
+            "no_duplicates": _no_duplicates(ledgers, transactions, history, where),
+            "clearing_zero": _net(balances, AccountCode.CLEARING) == 0,
+            **_coins(xrp, ledgers, history, where),
+            "gas_report_equals_fee_burn": _gas_equals_burn(balances, chain_name, history, where),
+            "books_equal_ledger": _books_equal_ledger(balances, chain_name, history, where),
+            "books_equal_history": _books_equal_history(balances, history, where),
+            "nothing_quarantined": next(history.query("SELECT count() AS n FROM quarantine"))["n"] == 0,
+            "no_critical_alert": _critical(history, chain_name) == 0,
+        },
+        "alerts": list(history.query(
+            f"SELECT rule, severity, count() AS count FROM alerts WHERE chain IN ('{chain_name}', '')"
+            " GROUP BY rule, severity ORDER BY rule"
+        )),
+    }  # fmt: skip
+    return report
+
+
+def _net(balances: list[AccountBalance], *codes: AccountCode, native: str | None = None) -> int:
+    return sum(b.units for b in balances if b.code in codes and native in (None, b.asset))
+
+
+def _xrp(balances: list[AccountBalance], chain: str, history: Any, where: str) -> dict[str, int | None]:
+    """XRP in drops: what accounts, escrows and channels hold, what is burnt and what no account has shown yet."""
+    native = native_key(chain)
+    in_books = _net(balances, AccountCode.HOLDER, AccountCode.ESCROW, AccountCode.CHANNEL,
+                    AccountCode.UNKNOWN_OBJECT, native=native)  # fmt: skip
+    burnt = _net(balances, AccountCode.FEE_BURN, native=native)
+    issued = -_net(balances, AccountCode.ISSUER, native=native)
+    unseen = _net(balances, AccountCode.OPENING, native=native) if issued else None
+    last = list(history.query(
+        f"SELECT total_coins FROM xrpl_ledgers WHERE {where} AND total_coins IS NOT NULL"
+        " ORDER BY ledger_index DESC LIMIT 1"
+    ))  # fmt: skip
+    return {
+        "in_books": in_books,
+        "burnt": burnt,
+        "unseen": unseen,
+        "total": in_books + burnt + (unseen or 0),
+        "total_coins": last[0]["total_coins"] if last else None,
+    }
+
+
+def _no_duplicates(ledgers: Any, transactions: Any, history: Any, where: str) -> Verdict:
+    changes = next(history.query(
+        "SELECT count() AS rows, uniqExact(ledger_index, transaction_index, account, asset) AS distinct"
+        f" FROM balance_changes WHERE {where}"
+    ))  # fmt: skip
+    return bool(
+        ledgers["ledgers"] == ledgers["distinct"]
+        and transactions["rows"] == transactions["distinct"]
+        and changes["rows"] == changes["distinct"]
+    )
+
+
+def _coins(xrp: dict[str, Any], ledgers: Any, history: Any, where: str) -> dict[str, Verdict]:
+    """Is all XRP there? From genesis absolutely, mid-chain from the run's start."""
+    names = ("xrp_conserved", "xrp_conserved_from_start", "fees_equal_fall_of_total_coins")
+    if xrp["total_coins"] is None or xrp["unseen"] is None:
+        return dict.fromkeys(names, NOT_APPLICABLE)
+    conserved = xrp["in_books"] + xrp["unseen"] == xrp["total_coins"]
+    genesis = ledgers["run"] == 1 and ledgers["runs"] == 1
+    whole = conserved and xrp["unseen"] == 0 and xrp["total_coins"] + xrp["burnt"] == GENESIS_DROPS
+    fees = next(history.query(
+        f"SELECT sum(fees) AS fees, any(run_coins) AS coins, min(run) AS run FROM xrpl_ledgers WHERE {where}"
+        f" AND run = (SELECT max(run) FROM xrpl_ledgers WHERE {where})"
+    ))  # fmt: skip
+    return {
+        "xrp_conserved": bool(whole) if genesis else NOT_APPLICABLE,
+        "xrp_conserved_from_start": NOT_APPLICABLE if genesis else bool(conserved),
+        "fees_equal_fall_of_total_coins": fees["coins"] - fees["fees"] == xrp["total_coins"],
+    }
+
+
+def _gas_equals_burn(balances: list[AccountBalance], chain: str, history: Any, where: str) -> Verdict:
+    """Sum of all gas reports = what fee legs brought to FEE_BURN."""
+    gas = next(history.query(f"SELECT sum(toInt256(fee)) AS fees FROM gas_ledger WHERE {where}"))["fees"]
+    adjusted = next(history.query(
+        f"SELECT sum(toInt256(amount)) AS drops FROM transfers WHERE {where} AND asset = '{native_key(chain)}'"
+        f" AND credit_code = {int(AccountCode.FEE_BURN)} AND transaction_index = -1"
+    ))["drops"]  # fmt: skip
+    return int(gas) + int(adjusted) == _net(balances, AccountCode.FEE_BURN, native=native_key(chain))
+
+
+def _books_equal_ledger(balances: list[AccountBalance], chain: str, history: Any, where: str) -> Verdict:
+    """Each balance in the books = the last absolute balance that the ledger's metadata told."""
+    held = {(b.asset, b.owner): b.units for b in balances if b.code == AccountCode.HOLDER and not b.subject}
+    for row in history.query(
+        "SELECT account, asset, argMax(balance, (ledger_index, transaction_index)) AS balance"
+        f" FROM balance_changes WHERE {where} GROUP BY account, asset"
+    ):
+        asset, balance = row["asset"], row["balance"]
+        whole = asset == NATIVE or asset.startswith("mpt:")
+        units = int(balance) if whole else quantise(balance)
+        if held.get((f"{chain}/{asset}", row["account"]), 0) != units:
+            return False
+    return True
+
+
+def _books_equal_history(balances: list[AccountBalance], history: Any, where: str) -> Verdict:
+    """Each account in TigerBeetle = the sum of its transfers in ClickHouse."""
+    sums = {
+        (row["asset"], row["code"], row["owner"], row["subject"]): int(row["units"])
+        for row in history.query(account_sums(where))
+    }
+    return all(sums.get(b[:4], 0) == b.units for b in balances)
+
+
+def account_sums(where: str) -> str:
+    """SQL: balance of every account as the sum of its posted transfers, credit-positive."""
+    sides = "[(-1, debit_code, debit_owner, debit_subject), (1, credit_code, credit_owner, credit_subject)]"
+    return (
+        "SELECT asset, side.2 AS code, side.3 AS owner, side.4 AS subject, sum(side.1 * toInt256(amount)) AS units"
+        f" FROM (SELECT asset, amount, arrayJoin({sides}) AS side FROM transfers WHERE {where} AND status = 'posted')"
+        " GROUP BY asset, code, owner, subject"
+    )
+
+
+def _critical(history: Any, chain: str) -> int:
+    return int(next(history.query(
+        f"SELECT count() AS n FROM alerts WHERE severity = 'critical' AND chain IN ('{chain}', '')"
+    ))["n"])  # fmt: skip

@@ -1,0 +1,440 @@
+"""Typed records of the topics. GENERATED from schemas/**/*.avsc by `python -m schemas.generate`: do not edit.
+
+Times are integers in the unit that the comment names; keys stand in the order they are written.
+"""
+
+from typing import Literal, TypedDict
+
+ASSETS_CHANGES_V1 = "assets.changes.v1"
+BOOKS_TRANSFERS_V1 = "books.transfers.v1"
+CONTROL_ALERTS_V1 = "control.alerts.v1"
+GAS_CHARGES_V1 = "gas.charges.v1"
+QUARANTINE_V1 = "quarantine.v1"
+XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
+
+AssetAction = Literal["minted", "transferred", "burnt", "issued", "changed", "destroyed"]
+
+U128 = bytes  # 16 bytes
+
+TransferStatus = Literal["posted", "pending", "voided", "refused"]
+
+Severity = Literal["info", "warning", "critical"]
+
+Action = Literal["created", "modified", "deleted"]
+
+
+class AssetChange(TypedDict):
+    """One change."""
+
+    # Place of the transaction in the block.
+    transaction_index: int
+    # Place of the change within the transaction.
+    change_index: int
+    # Transaction hash.
+    hash: str
+    # Transaction type.
+    type: str
+    # NFT: minted, transferred, burnt. MPT issuance: issued (created), changed (outstanding or locked amount),
+    # destroyed.
+    action: AssetAction
+    # Owner before; null = did not exist.
+    from_owner: str | None
+    # Owner after; null = exists no more. The issuer, for an MPT issuance.
+    to_owner: str | None
+    # Units after: 1 for an NFT, OutstandingAmount for an MPT issuance.
+    amount: str
+    # Change of the amount.
+    change: str
+    # Units locked after (MPT).
+    locked: str
+    # URI, hex as on the ledger, where the change shows it.
+    uri: str | None
+
+
+class AssetChanges(TypedDict):
+    """Every change of one asset's holding in one block or by one event, on- or off-chain. One message per
+    (asset, block or event)."""
+
+    # Asset key: <chain>/nft:<NFTokenID>, <chain>/mpt:<issuance id>.
+    asset: str
+    # nft or mpt.
+    kind: str
+    # Chain the change happened on.
+    chain: str
+    # Number of the chain.
+    chain_number: int
+    # Ledger index or block number.
+    block: int
+    # Hash of the block; empty where the recording lacks it.
+    block_hash: str
+    # Chunk of the block that the changes stand in.
+    chunk: int
+    # Time of the block.
+    time: int
+    # In the order they were applied.
+    changes: list[AssetChange]
+
+
+class BookTransfer(TypedDict):
+    """One transfer: one debit, one credit."""
+
+    # Id of the transfer, 128 bits, big-endian.
+    transfer_id: U128
+    # Place of the transaction in the block; -1 for openings and adjustments of a run.
+    transaction_index: int
+    # Leg of the transaction.
+    leg: int
+    # Transaction hash.
+    hash: str
+    # Transfer code.
+    code: int
+    # What became of it.
+    status: TransferStatus
+    # Why it was refused.
+    reason: str | None
+    # Account code of the debit side.
+    debit_code: int
+    # Owner of the debit side.
+    debit_owner: str
+    # What the debit account is kept for, where an owner has one account per thing: the ledger entry of an
+    # escrow or channel, the NFTokenID.
+    debit_subject: str
+    # Account code of the credit side.
+    credit_code: int
+    # Owner of the credit side.
+    credit_owner: str
+    # What the credit account is kept for.
+    credit_subject: str
+    # Units of the book (decimal integer up to 2^128-1): drops, 10^-15 of an issued currency, MPT units, 1 for
+    # an NFT.
+    amount: str
+
+
+class BookTransfers(TypedDict):
+    """The transfers posted in one book for one block (S4's transfer audit log). One message per (book,
+    block)."""
+
+    # Asset key of the book: <chain>/XRP, <chain>/<currency>.<issuer>, <chain>/mpt:<issuance id>,
+    # <chain>/nft:<issuer>:<taxon>.
+    asset: str
+    # Number of the book in TigerBeetle (its ledger id). May differ between stores; compare by asset.
+    book: int
+    # Chain the transfers come from.
+    chain: str
+    # Number of the chain.
+    chain_number: int
+    # First ledger of the run.
+    run: int
+    # Ledger index or block number.
+    block: int
+    # Hash of the block; empty where the recording lacks it.
+    block_hash: str
+    # Chunk of the block that the transfers stand in.
+    chunk: int
+    # Time of the block.
+    time: int
+    # In the order they were posted.
+    transfers: list[BookTransfer]
+
+
+class Alert(TypedDict):
+    """A broken invariant or a fact that somebody must look at, with its evidence. The same finding always has
+    the same id."""
+
+    # Deterministic id of the finding: BLAKE2b of rule, chain and subject; re-processing raises no second one.
+    id: str
+    # Name of the rule, e.g. unknown_object, capped, chain_stopped, gap_accepted.
+    rule: str
+    # How bad it is.
+    severity: Severity
+    # Chain it concerns; empty for none.
+    chain: str
+    # Block where it was first seen; -1 for none.
+    block: int
+    # Transaction where it was first seen; -1 for none.
+    transaction_index: int
+    # What it is about: an account, an entry type, a transfer.
+    subject: str
+    # Time of that block or event.
+    time: int
+    # The facts, as JSON.
+    evidence: str
+
+
+class GasCharge(TypedDict):
+    """The fee of one transaction."""
+
+    # Place of the transaction in the block.
+    transaction_index: int
+    # Transaction hash.
+    hash: str
+    # Transaction type.
+    type: str
+    # Transaction result: a failed transaction pays too.
+    result: str
+    # Who sent the transaction; differs from the owner where a delegate paid.
+    account: str
+    # Fee in the native coin's smallest unit (drops, wei).
+    fee: str
+    # Part of the fee that was burnt; null = unknown.
+    burnt: str | None
+
+
+class GasCharges(TypedDict):
+    """What one owner paid in fees in one block. One message per (owner, block)."""
+
+    # Who paid: an address or a user id.
+    owner: str
+    # Chain the fee was paid on.
+    chain: str
+    # Number of the chain.
+    chain_number: int
+    # Ledger index or block number.
+    block: int
+    # Hash of the block; empty where the recording lacks it.
+    block_hash: str
+    # Chunk of the block that the charges stand in.
+    chunk: int
+    # Time of the block.
+    time: int
+    # In the order they were applied.
+    charges: list[GasCharge]
+
+
+class Header(TypedDict):
+    """One header."""
+
+    # Name of the header.
+    name: str
+    # Its bytes.
+    value: bytes
+
+
+class Quarantined(TypedDict):
+    """A message or a recorded item that could not be processed, whole, with where it came from and why. The
+    same facts stand in the message's __connect.errors.* headers."""
+
+    # Deterministic id of the item: BLAKE2b of role, source and place.
+    id: str
+    # Who could not process it: ingest, books, assets, history.
+    role: str
+    # Topic it came from; the file or node for items from an ingest.
+    source_topic: str
+    # Partition it came from; -1 for items from an ingest.
+    source_partition: int
+    # Offset it had; line or ledger index for items from an ingest.
+    source_offset: int
+    # Epoch of the topic: offsets mean something only within one.
+    epoch: str
+    # Timestamp of the original message.
+    time: int
+    # Kind of fault: unknown_schema, undecodable, bad_magic, refused_by_sink ...
+    reason: str
+    # What was wrong, in one line.
+    detail: str
+    # Original key.
+    key: bytes | None
+    # Original value, every byte of it.
+    value: bytes
+    # Original headers.
+    headers: list[Header]
+
+
+class Memo(TypedDict):
+    """One memo."""
+
+    # MemoType.
+    type: str
+    # MemoFormat.
+    format: str
+    # MemoData.
+    data: str
+
+
+class BalanceChange(TypedDict):
+    """A balance before and after."""
+
+    # Whose balance.
+    account: str
+    # XRP (any network's native coin, in drops, fee included), <currency>.<issuer> with the counterparty as
+    # issuer, or mpt:<issuance id>.
+    asset: str
+    # Exact decimal: balance - previous.
+    change: str
+    # Exact decimal before; 0 where it did not exist.
+    previous: str
+    # Exact decimal after; 0 where it was deleted.
+    balance: str
+
+
+class NftChange(TypedDict):
+    """A change of owner of one NFT."""
+
+    # NFTokenID, 64 hex digits.
+    nft_id: str
+    # Owner before; null = minted.
+    from_owner: str | None
+    # Owner after; null = burnt.
+    to_owner: str | None
+    # URI, hex as on the ledger, where the page shows it.
+    uri: str | None
+
+
+class MptChange(TypedDict):
+    """A change of one MPToken or MPTokenIssuance."""
+
+    # MPT issuance id, 48 hex digits.
+    issuance: str
+    # Holder; null for the issuance itself.
+    account: str | None
+    # Issuer, from the issuance id.
+    issuer: str
+    # What happened to the ledger entry.
+    action: Action
+    # Change of MPTAmount (holder); 0 for an issuance.
+    change: str
+    # Change of LockedAmount.
+    locked_change: str
+    # Change of OutstandingAmount (issuance); 0 for a holder.
+    outstanding_change: str
+    # MPTAmount after (holder); 0 for an issuance.
+    amount: str
+    # LockedAmount after.
+    locked: str
+    # OutstandingAmount after (issuance); 0 for a holder.
+    outstanding: str
+    # True where the metadata leaves open whether a missing previous value was 0 or unchanged, and
+    # conservation could not decide: taken as unchanged.
+    ambiguous: bool
+
+
+class ObjectChange(TypedDict):
+    """A change of one ledger entry."""
+
+    # LedgerEntryType.
+    entry_type: str
+    # LedgerIndex, 64 hex digits.
+    entry_id: str
+    # What happened to the entry.
+    action: Action
+    # Who owns the entry.
+    owner: str | None
+    # Who is to receive.
+    destination: str | None
+    # Asset of `amount`.
+    asset: str | None
+    # What the entry says it has after (before, if deleted): Escrow and PayChannel Amount, Offer TakerGets,
+    # Check SendMax, NFTokenOffer Amount.
+    amount: str | None
+    # PayChannel: paid out so far.
+    balance: str | None
+    # Asset of `counter_amount` (Offer TakerPays).
+    counter_asset: str | None
+    # What is asked in return.
+    counter_amount: str | None
+    # What the entry is about: the NFTokenID of an NFTokenOffer.
+    reference: str | None
+    # Asset that the entry itself holds (Escrow, PayChannel, unknown entries that hold the native coin), else
+    # null.
+    held_asset: str | None
+    # What the entry itself held before, exact decimal; 0 where it holds nothing.
+    held_before: str
+    # What the entry itself holds after.
+    held_after: str
+
+
+class XrplTransaction(TypedDict):
+    """One transaction with what it really did."""
+
+    # Place in the order of application (meta.TransactionIndex).
+    transaction_index: int
+    # Transaction hash, 64 hex digits.
+    hash: str
+    # TransactionType as the ledger names it; types not known here pass through.
+    type: str
+    # TransactionResult: tesSUCCESS or a tec code.
+    result: str
+    # Account that sent the transaction.
+    account: str
+    # Account that paid the fee: the Delegate where there is one.
+    fee_payer: str
+    # Fee burnt, in drops; 0 for pseudo-transactions and inner batch transactions.
+    fee: int
+    # Sequence of the account; 0 where a ticket was used.
+    sequence: int
+    # Destination named by the transaction.
+    destination: str | None
+    # Memos, decoded to text where they are UTF-8, else hex.
+    memos: list[Memo]
+    # One row per (account, asset) whose balance changed, seen from the account.
+    balance_changes: list[BalanceChange]
+    # NFTs that were minted, moved or burnt.
+    nft_changes: list[NftChange]
+    # Changes of MPT holders (account set) and of issuances (account null).
+    mpt_changes: list[MptChange]
+    # Created, modified and deleted ledger entries that hold or promise value or record a right: Escrow,
+    # PayChannel, Offer, NFTokenOffer, Check, AMM, Vault, Loan ..., types not known here too.
+    object_changes: list[ObjectChange]
+    # Drops that no known ledger-entry type explains: -(fee) - sum of the native changes of accounts, escrows
+    # and channels. Booked to UNKNOWN_OBJECT; 0 as a rule.
+    unexplained: int
+    # LedgerIndex of the entry that `unexplained` is put to, the transaction hash if there is none.
+    unexplained_entry: str | None
+    # LedgerEntryType of that entry.
+    unexplained_type: str | None
+    # Why the transaction could not be decoded; its effects are then what of AffectedNodes could be read.
+    error: str | None
+    # The transaction and its metadata as recorded: JSON, zlib-compressed.
+    raw: bytes
+
+
+class XrplLedger(TypedDict):
+    """One validated XRP Ledger ledger (or one chunk of it): header, and its transactions in the order they
+    were applied, each with its decoded effects and the original transaction."""
+
+    # Name of the chain: xrpl:<network>.
+    chain: str
+    # Number of the chain in the registry of chains; part of every transfer id.
+    chain_number: int
+    # Index of the first ledger of the run of consecutive ledgers that this one belongs to. A new run begins
+    # at the start and after an accepted gap; opening balances are posted once per run.
+    run: int
+    # Index (sequence number) of the ledger.
+    ledger_index: int
+    # Number of this chunk, from 0. A ledger that would pass 900 KB is split by transactions.
+    chunk: int
+    # How many chunks the ledger has.
+    chunks: int
+    # Close time of the ledger (UTC; milliseconds since 1970). 1970-01-01 where the recording does not tell
+    # it.
+    close_time: int
+    # Hash of the ledger header, 64 hex digits; null where the recording lacks the header.
+    ledger_hash: str | None
+    # Hash of the ledger before, 64 hex digits.
+    parent_hash: str | None
+    # Root of the transaction tree, 64 hex digits.
+    transaction_hash: str | None
+    # Root of the state tree, 64 hex digits.
+    account_hash: str | None
+    # Native coins in existence after this ledger, in drops.
+    total_coins: int | None
+    # Native coins in existence before the first ledger of the run, in drops.
+    run_coins: int | None
+    # Resolution of the close time in seconds.
+    close_time_resolution: int | None
+    # Flags of the close.
+    close_flags: int | None
+    # Close time of the parent (UTC; milliseconds since 1970).
+    parent_close_time: int | None
+    # First missing ledger before this one, where a gap was accepted; only on the first ledger after the gap.
+    gap_from: int | None
+    # Last missing ledger before this one, where a gap was accepted.
+    gap_to: int | None
+    # Transactions in the whole ledger, all chunks.
+    transaction_count: int
+    # Sum of the fees of the whole ledger, all chunks, in drops.
+    fees: int
+    # Version of the decoder that made the effects.
+    decoder_version: int
+    # Transactions of this chunk by transaction_index.
+    transactions: list[XrplTransaction]

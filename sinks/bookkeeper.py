@@ -1,0 +1,336 @@
+"""Postings → TigerBeetle: resolves names to ids, opens books and accounts, posts, tells what became of it.
+
+Order within a batch: books, accounts, then per block its openings and its legs. Every id is derived
+from the event, so a batch that was cut off anywhere is simply sent again: `created` and `exists` are
+both success. Anything else on a chain's transfer is a defect and raises BooksDefect: the chain has
+decided, the books can't refuse. DESIGN.md, "Books".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+from tigerbeetle import CreateAccountStatus, CreateTransferStatus
+
+from pipeline.domain.account import (
+    AccountCode,
+    AccountRef,
+    TransferCode,
+    account_id,
+    book_claim,
+    book_number,
+    owner_id,
+)
+from pipeline.domain.asset import native_key
+from pipeline.domain.position import block_base, named_transfer_id
+from pipeline.domain.posting.legs import Leg, Opening, Postings
+from sinks.books import (
+    ACCOUNT_DTYPE,
+    ACCOUNT_STRUCT,
+    BATCH_MAX,
+    RESULT_DTYPE,
+    TRANSFER_DTYPE,
+    TRANSFER_STRUCT,
+    Books,
+)
+
+ZERO: Final = bytes(16)
+ACCOUNT_CREATED: Final = int(CreateAccountStatus.CREATED)
+ACCOUNT_EXISTS: Final = int(CreateAccountStatus.EXISTS)
+BOOK_TAKEN: Final = int(CreateAccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_128)
+CREATED: Final = int(CreateTransferStatus.CREATED)
+EXISTS: Final = int(CreateTransferStatus.EXISTS)
+ANY_EXISTS: Final = frozenset(int(s) for s in CreateTransferStatus if s.name.startswith("EXISTS"))
+KNOWN_MAX: Final = 500_000  # ids kept in memory; older ones are simply sent again and answer `exists`
+
+
+class BooksDefect(RuntimeError):
+    """The engine answered what can't be on a sound store: the process must stop, loudly."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPosting:
+    """One block (or chunk) to be booked: where it stands and what its rules ask."""
+
+    chain: str
+    chain_number: int
+    run: int
+    block: int
+    block_hash: str
+    chunk: int
+    run_coins: int | None  # native coins before the run's first block; None = not told
+    postings: Postings
+    hashes: dict[int, str]  # transaction_index -> transaction hash
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One transfer that stands in the books because of this block."""
+
+    transfer_id: bytes  # 16 bytes, little-endian
+    debit: AccountRef
+    credit: AccountRef
+    amount: int
+    code: int
+    transaction: int
+    leg: int
+
+
+class Bookkeeper:
+    """Applies blocks to one engine. Not thread-safe; one per process and engine."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._ledgers: dict[str, int] = {}  # asset key -> book number
+        self._ids: dict[AccountRef, bytes] = {}  # accounts known to exist
+        self._opened: set[tuple[bytes, int]] = set()  # (account id, run) known to be opened
+
+    def book_of(self, asset: str) -> int:
+        """Number of an asset's book; claims one if it has none yet."""
+        known = self._ledgers.get(asset)
+        if known is not None:
+            return known
+        claim = book_claim(asset)
+        for probe in range(1 << 16):
+            number = book_number(asset, probe)
+            event = ACCOUNT_STRUCT.pack(
+                number.to_bytes(16, "little"), ZERO, ZERO, ZERO, ZERO, claim,
+                0, 0, 0, number, AccountCode.BOOK, 0, 0,
+            )  # fmt: skip
+            status = _statuses(self._books.create_accounts_packed(event))[0]
+            if status in (ACCOUNT_CREATED, ACCOUNT_EXISTS):
+                self._ledgers[asset] = number
+                return number
+            if status != BOOK_TAKEN:
+                raise BooksDefect(f"book {number} of {asset}: {CreateAccountStatus(int(status)).name}")
+        raise BooksDefect(f"no free book number for {asset}")
+
+    def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
+        """Book these blocks, in order; per block what now stands in the books because of it.
+
+        Raises BooksDefect if the engine refuses, PositionOverflow if a block can't be numbered.
+        """
+        done: list[list[Posted]] = []
+        for _, group in groupby(blocks, key=lambda block: (block.chain, block.run)):
+            done += self._apply_run(list(group))  # openings of a run need the balances before it
+        return done
+
+    def _apply_run(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
+        self._forget_if_full()
+        self._create_accounts(_accounts_of(blocks))
+        events: list[bytes] = []
+        posted: list[list[Posted]] = []
+        openings: list[tuple[int, int, Posted]] = []  # place in events, block number in list, transfer
+        balances = self._balances(blocks)
+        for number, block in enumerate(blocks):
+            mine: list[Posted] = []
+            self._pack_openings(block, number, balances, events, openings)
+            self._pack_legs(block, events, mine)
+            posted.append(mine)
+        statuses = self._send(events)
+        self._check(events, statuses, {place for place, _, _ in openings})
+        confirmed = self._confirm(blocks, events, statuses, openings)
+        return [first + rest for first, rest in zip(confirmed, posted, strict=True)]
+
+    def _forget_if_full(self) -> None:
+        if len(self._ids) > KNOWN_MAX:
+            self._ids.clear()
+        if len(self._opened) > KNOWN_MAX:
+            self._opened.clear()
+
+    def _create_accounts(self, refs: Iterable[AccountRef]) -> None:
+        new = [ref for ref in dict.fromkeys(refs) if ref not in self._ids]
+        events = []
+        for ref in new:
+            ident = self._ids[ref] = account_id(ref)
+            events.append(
+                ACCOUNT_STRUCT.pack(
+                    ident, ZERO, ZERO, ZERO, ZERO, owner_id(ref.owner), 0, 0, 0,
+                    self.book_of(ref.asset), ref.code, 0, 0,
+                )
+            )  # fmt: skip
+        for start in range(0, len(events), BATCH_MAX):
+            part = events[start : start + BATCH_MAX]
+            for at, status in enumerate(_statuses(self._books.create_accounts_packed(b"".join(part)))):
+                if status not in (ACCOUNT_CREATED, ACCOUNT_EXISTS):
+                    for ref in new:
+                        self._ids.pop(ref, None)
+                    name = CreateAccountStatus(int(status)).name
+                    raise BooksDefect(f"account {new[start + at]}: {name}")
+
+    def _balances(self, blocks: Sequence[BlockPosting]) -> dict[bytes, int]:
+        """What the books hold, credit-positive, for accounts that this batch may open."""
+        wanted: dict[bytes, None] = {}
+        for block in blocks:
+            for opening in block.postings.openings:
+                ident = self._ids[opening.account]
+                if (ident, block.run) not in self._opened:
+                    wanted[ident] = None
+            if block.run_coins is not None:
+                for ref in _supply_accounts(block.chain):
+                    wanted[self._ids[ref]] = None
+        return {ident: credits - debits for ident, debits, credits in self._lookup(list(wanted))}
+
+    def _lookup(self, idents: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
+        for start in range(0, len(idents), BATCH_MAX):
+            rows = self._books.lookup_accounts_packed(b"".join(idents[start : start + BATCH_MAX]))
+            for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize):
+                row = ACCOUNT_STRUCT.unpack_from(rows, at)
+                yield row[0], int.from_bytes(row[2], "little"), int.from_bytes(row[4], "little")
+
+    def _pack_openings(
+        self,
+        block: BlockPosting,
+        number: int,
+        balances: dict[bytes, int],
+        events: list[bytes],
+        openings: list[tuple[int, int, Posted]],
+    ) -> None:
+        """Openings of accounts not known to be opened in this run: what they had - what the books hold."""
+        wanted: list[tuple[AccountRef, AccountRef, int, int, int]] = []
+        if block.run_coins is not None:
+            wanted += self._supply(block, balances)
+        for account, against, balance in block.postings.openings:
+            ident = self._ids[account]
+            if (ident, block.run) in self._opened:
+                continue
+            self._opened.add((ident, block.run))
+            held = balances.get(ident, 0)
+            code = TransferCode.GAP_ADJUSTMENT if held else TransferCode.OPENING_BALANCE
+            transfer = named_transfer_id("opening", ident.hex(), str(block.run))
+            wanted.append((account, against, balance - held, code, transfer))
+        for account, against, change, code, transfer in wanted:
+            debit, credit = (against, account) if change >= 0 else (account, against)
+            posted = Posted(transfer.to_bytes(16, "little"), debit, credit, abs(change), int(code), -1, 0)
+            openings.append((len(events), number, posted))
+            events.append(self._event(posted, block))
+
+    def _supply(
+        self, block: BlockPosting, balances: dict[bytes, int]
+    ) -> list[tuple[AccountRef, AccountRef, int, int, int]]:
+        """ISSUER → OPENING: the native coins of the run's start, so that OPENING holds what is unseen.
+
+        In later runs: what was burnt in the gap goes OPENING → FEE_BURN.
+        """
+        issuer, opening, burn = _supply_accounts(block.chain)
+        key = (self._ids[issuer], block.run)
+        if key in self._opened or block.run_coins is None:
+            return []
+        self._opened.add(key)
+        issued, burnt = -balances.get(self._ids[issuer], 0), balances.get(self._ids[burn], 0)
+        transfer = named_transfer_id("supply", block.chain, str(block.run))
+        if not issued:
+            return [(opening, issuer, block.run_coins, TransferCode.OPENING_BALANCE, transfer)]
+        fall = issued - burnt - block.run_coins
+        return [(burn, opening, fall, TransferCode.GAP_ADJUSTMENT, transfer)]
+
+    def _pack_legs(self, block: BlockPosting, events: list[bytes], posted: list[Posted]) -> None:
+        base = block_base(block.chain_number, block.block, block.block_hash)
+        pack, ids, ledgers, chain = TRANSFER_STRUCT.pack, self._ids, self._ledgers, block.chain_number
+        index, user = -1, ZERO
+        for debit, credit, amount, code, transaction, leg in block.postings.legs:
+            if transaction != index:
+                index = transaction
+                user = bytes.fromhex(block.hashes[transaction][:32])[::-1] or ZERO
+            ident = _leg_id(base, transaction, leg).to_bytes(16, "little")
+            events.append(
+                pack(
+                    ident, ids[debit], ids[credit], amount.to_bytes(16, "little"), ZERO, user,
+                    block.block, chain, 0, ledgers[debit[0]], code, 0, 0,
+                )
+            )  # fmt: skip
+            posted.append(Posted(ident, debit, credit, amount, code, transaction, leg))
+
+    def _event(self, transfer: Posted, block: BlockPosting) -> bytes:
+        """An opening; its user_data_128 is the chunk, so that exactly one message tells of it."""
+        return TRANSFER_STRUCT.pack(
+            transfer.transfer_id, self._ids[transfer.debit], self._ids[transfer.credit],
+            transfer.amount.to_bytes(16, "little"), ZERO, block.chunk.to_bytes(16, "little"),
+            block.block, block.chain_number, 0, self._ledgers[transfer.debit.asset], transfer.code, 0, 0,
+        )  # fmt: skip
+
+    def _send(self, events: list[bytes]) -> np.ndarray:
+        parts = [
+            _statuses(self._books.create_transfers_packed(b"".join(events[at : at + BATCH_MAX])))
+            for at in range(0, len(events), BATCH_MAX)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint32)
+
+    def _check(self, events: list[bytes], statuses: np.ndarray, openings: set[int]) -> None:
+        for place in np.nonzero((statuses != CREATED) & (statuses != EXISTS))[0]:
+            status = int(statuses[place])
+            if int(place) in openings and status in ANY_EXISTS:
+                continue
+            ident = int.from_bytes(events[place][:16], "little")
+            raise BooksDefect(f"transfer {ident:032x}: {CreateTransferStatus(status).name}")
+
+    def _confirm(
+        self,
+        blocks: Sequence[BlockPosting],
+        events: list[bytes],
+        statuses: np.ndarray,
+        openings: list[tuple[int, int, Posted]],
+    ) -> list[list[Posted]]:
+        """Per block its openings as they stand: one that existed is told by the block that made it."""
+        confirmed: list[list[Posted]] = [[] for _ in blocks]
+        doubtful = [entry for entry in openings if statuses[entry[0]] != CREATED]
+        stored = self._stored([events[place][:16] for place, _, _ in doubtful])
+        for place, number, transfer in openings:  # place: in the batch
+            if statuses[place] == CREATED:
+                confirmed[number].append(transfer)
+                continue
+            debit, amount, code, place_of = stored[transfer.transfer_id]
+            if place_of == (blocks[number].block, blocks[number].chunk):
+                ends = (transfer.debit, transfer.credit)
+                first, second = ends if self._ids[ends[0]] == debit else ends[::-1]
+                confirmed[number].append(
+                    Posted(transfer.transfer_id, first, second, amount, code, -1, 0),
+                )
+        return confirmed
+
+    def _stored(self, idents: list[bytes]) -> dict[bytes, tuple[bytes, int, int, tuple[int, int]]]:
+        """Transfers as they stand: debit account, amount, code, (block, chunk)."""
+        found = {}
+        for start in range(0, len(idents), BATCH_MAX):
+            rows = self._books.lookup_transfers_packed(b"".join(idents[start : start + BATCH_MAX]))
+            for at in range(0, len(rows), TRANSFER_DTYPE.itemsize):
+                row = TRANSFER_STRUCT.unpack_from(rows, at)
+                amount, chunk = int.from_bytes(row[3], "little"), int.from_bytes(row[5], "little")
+                found[row[0]] = (row[1], amount, row[10], (row[6], chunk))
+        return found
+
+
+def _leg_id(base: int, transaction: int, leg: int) -> int:
+    """position.transfer_id without its checks: the hot path; limits are checked once per block."""
+    return base | transaction << 18 | leg << 2
+
+
+def _supply_accounts(chain: str) -> tuple[AccountRef, AccountRef, AccountRef]:
+    native = native_key(chain)
+    return (
+        AccountRef(native, int(AccountCode.ISSUER), ""),
+        AccountRef(native, int(AccountCode.OPENING), ""),
+        AccountRef(native, int(AccountCode.FEE_BURN), ""),
+    )
+
+
+def _accounts_of(blocks: Sequence[BlockPosting]) -> Iterator[AccountRef]:
+    for block in blocks:
+        if block.run_coins is not None:
+            yield from _supply_accounts(block.chain)
+        opening: Opening
+        for opening in block.postings.openings:
+            yield opening.account
+            yield opening.against
+        leg: Leg
+        for leg in block.postings.legs:
+            yield leg.debit
+            yield leg.credit
+
+
+def _statuses(results: bytes) -> np.ndarray:
+    return np.frombuffer(results, dtype=RESULT_DTYPE)["status"]

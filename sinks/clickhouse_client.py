@@ -1,0 +1,186 @@
+"""The two ways into ClickHouse, and everything that differs between them.
+
+Embedded: chDB on a directory, through the same client package as a server. One process owns the directory, told by
+a lock beside it that dies with its owner. Server: a URL. What is here is all the code that knows which it is.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import fcntl
+import json
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Protocol
+from uuid import UUID
+
+import clickhouse_connect
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+
+LOCK_WAIT_S: Final = 10.0
+_LOCK_POLL_S: Final = 0.1
+# One insert is one block of one month partition: SELECTs are gathered whole before they are written.
+WRITE_SETTINGS: Final[Mapping[str, Any]] = {
+    "max_partitions_per_insert_block": 0,
+    "min_insert_block_size_rows": 4_000_000,
+    "min_insert_block_size_bytes": 1 << 30,
+    "max_insert_threads": 1,
+    "max_query_size": 64 << 20,
+    "async_insert": 0,
+}
+READ_SETTINGS: Final[Mapping[str, Any]] = {"final": 1, "readonly": 2}
+_VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")
+_CODE: Final = re.compile(r"Code: (\d+)")
+
+
+class DirectoryInUse(RuntimeError):
+    """Another process owns the ClickHouse directory."""
+
+
+class QueryError(ValueError):
+    """A query that ClickHouse refuses, in one line."""
+
+
+class Client(Protocol):
+    """What is used of a clickhouse-connect client."""
+
+    def command(self, cmd: str) -> Any: ...
+    def query(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any: ...
+    def query_row_block_stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any: ...
+    def insert(self, table: str, data: Any, column_names: Any) -> Any: ...
+    def raw_insert(self, table: str, *, insert_block: bytes, fmt: str) -> Any: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where ClickHouse is: `url` of a server (http://user:password@host:8123/database), else `path` of chDB."""
+
+    path: Path | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.url is None):
+            raise ValueError("ClickHouse is either a url or a path")
+
+    def connect(self, settings: Mapping[str, Any]) -> Client:
+        """A client with session settings. Raises ClickHouseError where there is no server."""
+        if self.url is not None:
+            client: Client = clickhouse_connect.get_client(dsn=self.url, settings=dict(settings))
+        else:
+            client = clickhouse_connect.get_client(interface="chdb", path=str(self.path), settings=dict(settings))
+        return client
+
+    def lock(self, role: str, wait_s: float = LOCK_WAIT_S) -> DirectoryLock | None:
+        """Own the directory; a server needs no owner."""
+        return None if self.path is None else DirectoryLock(self.path, role, wait_s)
+
+
+class DirectoryLock:
+    """Ownership of a directory: an exclusive lock on `<path>.lock`, which the kernel drops when its owner dies."""
+
+    def __init__(self, path: Path, role: str, wait_s: float = LOCK_WAIT_S) -> None:
+        """Waits up to `wait_s`, for a killed owner may still be dying. Raises DirectoryInUse."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f"{path.name}.lock").open("a+b")
+        deadline = time.monotonic() + wait_s
+        while not _locked(file):
+            if time.monotonic() >= deadline:
+                owner = _owner(file)
+                file.close()
+                raise DirectoryInUse(f"{path}: in use by {owner}")
+            time.sleep(_LOCK_POLL_S)
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "role": role}).encode())
+        file.flush()
+        self._file: BinaryIO | None = file
+
+    def release(self) -> None:
+        """Let go of the directory."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def rows(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a query as they come, JSON-safe: see `json_value`. Raises QueryError."""
+    try:
+        with client.query_row_block_stream(sql, dict(parameters or {})) as stream:
+            names: tuple[str, ...] = tuple(stream.source.column_names)
+            wide = [kind.base_type in _WIDE for kind in stream.source.column_types]
+            for block in stream:
+                for row in block:
+                    yield {name: _cell(value, big) for name, value, big in zip(names, row, wide, strict=True)}
+    except ClickHouseError as fault:
+        raise QueryError(one_line(fault)) from fault
+
+
+def json_value(value: Any) -> Any:
+    """A value as JSON holds it: decimals and what passes 64 bits as strings, times in ISO 8601 (UTC: Z), bytes as
+    text where they are UTF-8, else as hex; arrays, tuples and maps likewise."""
+    if isinstance(value, bool) or value is None or isinstance(value, str | float):
+        return value
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 64 else str(value)
+    if isinstance(value, Decimal):
+        return format(value.normalize() if value else Decimal(0), "f")
+    if isinstance(value, dt.datetime):
+        return value.isoformat() + ("Z" if value.tzinfo is None else "")
+    if isinstance(value, bytes | bytearray):
+        return _text(bytes(value))
+    if isinstance(value, Mapping):
+        return {str(json_value(key)): json_value(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(inner) for inner in value]
+    if isinstance(value, dt.date | UUID | IPv4Address | IPv6Address):
+        return value.isoformat() if isinstance(value, dt.date) else str(value)
+    return str(value)
+
+
+def one_line(fault: Exception) -> str:
+    """ClickHouse's message without code, version and line breaks."""
+    text = _VERSION.sub("", " ".join(str(fault).split()))
+    return _VERSION.sub("", text).strip() or type(fault).__name__
+
+
+def fault_code(fault: Exception) -> int:
+    """ClickHouse's number of an error, 0 where it has none."""
+    found = _CODE.search(str(fault))
+    return int(found[1]) if found and isinstance(fault, DatabaseError) else 0
+
+
+_WIDE: Final = frozenset({"Int128", "Int256", "UInt128", "UInt256"})
+
+
+def _cell(value: Any, wide: bool) -> Any:
+    return str(value) if wide and isinstance(value, int) else json_value(value)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+
+
+def _locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _owner(file: BinaryIO) -> str:
+    file.seek(0)
+    try:
+        owner = json.loads(file.read())
+        return f"process {owner['pid']} ({owner['role']})"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

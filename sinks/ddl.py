@@ -1,0 +1,389 @@
+"""ClickHouse tables from the schemas, pure: CREATE TABLE, and the INSERT … SELECT that fills it.
+
+A schema's top-level attribute "clickhouse" says how its messages become rows:
+
+    identity      which fields tell two messages apart by content: chain_number, block, hash, chunk, key
+    partition_by  expression over column names
+    columns       columns of every table of this schema
+    tables        name, doc, columns, order_by, and where wanted
+                  each   path of the array whose elements are the rows, e.g. "transactions.balance_changes";
+                         without it a message is a row
+                  where  condition, with {path} for the value of a field
+                  indexes  data skipping indexes
+
+A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to override
+what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an exact decimal
+string, null where Decimal(76, 38) does not hold it exactly; {row_of: path} the place, from 1, in that array. Types
+and comments come from the Avro field. The columns of ORIGIN follow in every table: where the row came from.
+
+Messages are first read into a staging table (one column per header field, and `value` with the writer's whole
+record), so that they are decoded once; each table's SELECT then unfolds only the subcolumns that it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+ORIGIN: Final = {
+    "_epoch": ("LowCardinality(String)", "Incarnation of the topic; offsets mean something only within one."),
+    "_topic": ("LowCardinality(String)", "Topic that the row came from."),
+    "_partition": ("Int32", "Partition of the topic."),
+    "_offset": ("Int64", "Offset of the message in the partition."),
+}
+IDENTITY: Final = ("chain_number", "block", "key", "hash", "chunk")
+IDENTITY_DEFAULTS: Final[Mapping[str, int | str]] = {"chain_number": 0, "block": -1, "key": "", "hash": "", "chunk": 0}
+APPLIED_TABLE: Final = "sink_applied"
+STAGE_HEADER: Final = {"_epoch": "String", "_partition": "Int32", "_offset": "Int64", "_timestamp": "Int64"}
+
+_PRIMITIVES: Final = {
+    "string": "String", "bytes": "String", "int": "Int32", "long": "Int64", "boolean": "Bool", "float": "Float32",
+    "double": "Float64",
+}  # fmt: skip
+_LOGICAL: Final = {
+    "date": "Date32",
+    "timestamp-millis": "DateTime64(3, 'UTC')",
+    "timestamp-micros": "DateTime64(6, 'UTC')",
+}
+_PLACEHOLDER: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+
+
+class DdlFault(ValueError):
+    """A "clickhouse" attribute or a schema that tables cannot be made from; the text says where and why."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its SQL has {path} placeholders, which `insert_select` puts the staged values in."""
+
+    name: str
+    type: str
+    sql: str
+    doc: str
+    codec: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table as one schema fills it."""
+
+    name: str
+    doc: str
+    each: str  # path of the array whose elements are the rows, "" = a message is a row
+    where: str  # condition with {path} placeholders, "" = all
+    columns: tuple[Column, ...]
+    order_by: tuple[str, ...]
+    partition_by: str
+    indexes: tuple[str, ...] = ()
+
+
+class Shape:
+    """The fields of one Avro record schema (resolution form, docs allowed) by dotted path, arrays walked through."""
+
+    def __init__(self, form: Mapping[str, Any]) -> None:
+        self._named: dict[str, Any] = {}
+        self.fields: dict[str, Mapping[str, Any]] = {}
+        self.type = self._tuple(form, str(form.get("namespace", "")))
+        self._walk(form, "", str(form.get("namespace", "")))
+
+    def click_type(self, path: str) -> str:
+        """ClickHouse type of one value at `path`. Raises DdlFault."""
+        return self._type(self._field(path)["type"], "")
+
+    def doc(self, path: str) -> str:
+        """The field's doc. Raises DdlFault."""
+        return str(self._field(path).get("doc", ""))
+
+    def is_array(self, path: str) -> bool:
+        """Whether the field at `path` is an array of records."""
+        field = self.fields.get(path)
+        return field is not None and self._items(field["type"]) is not None
+
+    def default(self, path: str) -> str:
+        """SQL literal of the default of the field at `path`. Raises DdlFault if it has none."""
+        field = self._field(path)
+        if "default" not in field:
+            raise DdlFault(f"{path}: the writer's schema lacks it and ours has no default")
+        return f"CAST({literal(field['default'])} AS {self.click_type(path)})"
+
+    def _field(self, path: str) -> Mapping[str, Any]:
+        if path not in self.fields:
+            raise DdlFault(f"{path}: no such field")
+        return self.fields[path]
+
+    def _items(self, kind: Any) -> Mapping[str, Any] | None:
+        """The record that `kind` is an array of, else None."""
+        if not isinstance(kind, Mapping) or kind.get("type") != "array":
+            return None
+        items = kind["items"]
+        found = self._named.get(items) if isinstance(items, str) else items
+        return found if isinstance(found, Mapping) and found.get("type") == "record" else None
+
+    def _walk(self, record: Mapping[str, Any], prefix: str, namespace: str) -> None:
+        for field in record["fields"]:
+            path = f"{prefix}{field['name']}"
+            self.fields[path] = field
+            items = self._items(field["type"])
+            if items is not None:
+                self._walk(items, f"{path}.", namespace)
+
+    def _tuple(self, record: Mapping[str, Any], namespace: str) -> str:
+        parts = [f"`{field['name']}` {self._type(field['type'], namespace)}" for field in record["fields"]]
+        return f"Tuple({', '.join(parts)})"
+
+    def _type(self, kind: Any, namespace: str) -> str:
+        if isinstance(kind, list):
+            return self._union(kind, namespace)
+        if isinstance(kind, str):
+            return _PRIMITIVES.get(kind) or self._reference(kind, namespace)
+        name = kind["type"]
+        if kind.get("logicalType") in _LOGICAL:
+            return _LOGICAL[kind["logicalType"]]
+        if name == "array":
+            return f"Array({self._type(kind['items'], namespace)})"
+        if name in ("record", "enum", "fixed"):
+            return self._define(kind, namespace)
+        return self._type(name, namespace)
+
+    def _define(self, kind: Mapping[str, Any], namespace: str) -> str:
+        name = str(kind["name"])
+        self._named[name if "." in name else f"{kind.get('namespace', namespace)}.{name}"] = kind
+        if kind["type"] == "enum":
+            return "String"
+        return f"FixedString({kind['size']})" if kind["type"] == "fixed" else self._tuple(kind, namespace)
+
+    def _reference(self, name: str, namespace: str) -> str:
+        kind = self._named.get(name) or self._named.get(f"{namespace}.{name}")
+        if kind is None:
+            raise DdlFault(f"no ClickHouse type for {name}")
+        return self._define(kind, namespace)
+
+    def _union(self, branches: Sequence[Any], namespace: str) -> str:
+        others = [branch for branch in branches if branch != "null"]
+        if len(others) != 1 or len(branches) != 2:
+            raise DdlFault(f"a union is null and one type, not {branches!r:.80}")
+        inner = self._type(others[0], namespace)
+        if inner.startswith(("Tuple", "Array")):
+            raise DdlFault(f"ClickHouse has no nullable {inner:.40}")
+        return f"Nullable({inner})"
+
+
+def tables(raw: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Tables of a schema from its .avsc JSON; none without a "clickhouse" attribute. Raises DdlFault."""
+    attribute = raw.get("clickhouse")
+    if attribute is None:
+        return ()
+    shape = Shape(raw)
+    try:
+        return tuple(_table(shape, attribute, spec) for spec in attribute["tables"])
+    except (DdlFault, KeyError) as fault:
+        raise DdlFault(f"{raw.get('name')}: clickhouse: {fault}") from fault
+
+
+def identity(raw: Mapping[str, Any]) -> dict[str, str]:
+    """IDENTITY name → field, of those that the schema's messages have."""
+    found = dict(raw["clickhouse"]["identity"])
+    unknown = set(found) - set(IDENTITY)
+    if unknown:
+        raise DdlFault(f"{raw.get('name')}: clickhouse.identity: {sorted(unknown)} is not of {IDENTITY}")
+    return found
+
+
+def applied(raw: Mapping[str, Any]) -> Table:
+    """The table of what was applied, by content, as this schema fills it: one row per message."""
+    fields, shape = identity(raw), Shape(raw)
+    columns = []
+    for name in IDENTITY:
+        kind = "String" if isinstance(IDENTITY_DEFAULTS[name], str) else "Int64"
+        sql = literal(IDENTITY_DEFAULTS[name])
+        if name in fields:
+            sql = f"ifNull({{{fields[name]}}}, {sql})" if "Null" in shape.click_type(fields[name]) else f"{{{fields[name]}}}"
+        columns.append(Column(name, kind, sql, f"Identity of the message: {name}."))
+    return Table(APPLIED_TABLE, "One row per message applied, by content.", "", "", tuple(columns), ("_topic", *IDENTITY), "")
+
+
+def create_table(table: Table) -> str:
+    """CREATE TABLE IF NOT EXISTS of a table, with comments."""
+    lines = [_column_ddl(column) for column in table.columns]
+    lines += [f"`{name}` {kind} COMMENT {literal(doc)}" for name, (kind, doc) in ORIGIN.items()]
+    lines += [f"INDEX {index.split()[0]}_index {index}" for index in table.indexes]
+    partition = f"PARTITION BY {table.partition_by}\n" if table.partition_by else ""
+    body = ",\n  ".join(lines)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n)\nENGINE = ReplacingMergeTree\n{partition}"
+        f"ORDER BY ({', '.join(table.order_by)})\nCOMMENT {literal(table.doc)}"
+    )
+
+
+def create_stage(name: str, writer: Mapping[str, Any]) -> str:
+    """CREATE TABLE of the staging table for messages written with `writer`, in memory."""
+    header = ", ".join(f"{column} {kind}" for column, kind in STAGE_HEADER.items())
+    return f"CREATE TABLE {name} ({header}, value {Shape(writer).type}) ENGINE = Memory"
+
+
+def insert_select(table: Table, topic: str, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str | None:
+    """INSERT … SELECT that fills `table` from `stage`, which holds messages of the writer's schema.
+
+    A field that the writer's schema lacks has our default. None where it lacks the array of the rows: no row.
+    """
+    unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
+    if unfolded.empty:
+        return None
+    values = [f"{unfolded.put(column.sql)} AS `{column.name}`" for column in table.columns]
+    origin = [literal(topic) if name == "_topic" else name for name in ORIGIN]
+    where = f"\nWHERE {unfolded.put(table.where)}" if table.where else ""
+    names = ", ".join(f"`{name}`" for name in [*(column.name for column in table.columns), *ORIGIN])
+    select = ",\n  ".join([*values, *origin])
+    return f"INSERT INTO {table.name} ({names})\nSELECT\n  {select}\nFROM {unfolded.source(stage)}{where}"
+
+
+def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str:
+    """SELECT of one number: the rows that `insert_select` inserts."""
+    unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
+    if unfolded.empty:
+        return "SELECT 0"
+    where = f" WHERE {unfolded.put(table.where)}" if table.where else ""
+    return f"SELECT count() FROM {unfolded.source(stage)}{where}"
+
+
+def literal(value: Any) -> str:
+    """SQL literal of a JSON value: null, bool, int, string or an empty array."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if value == []:
+        return "[]"
+    raise DdlFault(f"no SQL literal for {json.dumps(value)}")
+
+
+class _Unfolding:
+    """The nested FROM that unfolds `each`, and the aliases of the paths that were asked for.
+
+    Each level's ARRAY JOIN takes every needed subcolumn of its array, and those below it along, unopened.
+    """
+
+    def __init__(self, each: str, ours: Shape, writer: Shape) -> None:
+        parts = each.split(".") if each else []
+        self.levels = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+        for level in self.levels:
+            if not ours.is_array(level):
+                raise DdlFault(f"each: {level} is not an array of records")
+        self.ours, self.writer = ours, writer
+        self.empty = any(not writer.is_array(level) for level in self.levels)
+        self.depths: dict[str, int] = {}  # path → how many of the levels it lies under
+
+    def put(self, sql: str) -> str:
+        """`sql` with every {path} replaced by its alias, or by our default where the writer lacks it."""
+        return _PLACEHOLDER.sub(lambda match: self._alias(match[1]), sql)
+
+    def _alias(self, path: str) -> str:
+        depth = sum(path.startswith(f"{level}.") for level in self.levels)
+        if any(self.ours.is_array(parent) for parent in _parents(path)[depth:]):
+            raise DdlFault(f"{path}: does not lie along {self.levels or 'the message'}")
+        if path not in self.writer.fields:
+            return self.ours.default(path)
+        self.depths[path] = depth
+        return _mangle(path)
+
+    def source(self, stage: str) -> str:
+        """The FROM clause's source: the stage with all levels unfolded and the aliases in reach."""
+        for depth, level in enumerate(self.levels):
+            if not any(used > depth and path.startswith(f"{level}.") for path, used in self.depths.items()):
+                self.depths[_leaf(level, self.writer)] = depth + 1
+        header = [name for name in STAGE_HEADER]
+        staged = [f"value.{path} AS {_mangle(path)}" for path in self.depths]
+        source = f"(SELECT {', '.join([*header, *staged])} FROM {stage})"
+        for depth, level in enumerate(self.levels):
+            joined = [_mangle(path) for path, used in self.depths.items() if used > depth]
+            rows = f"arrayEnumerate({joined[0]}) AS {_mangle(level)}__row"
+            kept = [_mangle(path) for path in self.depths] + [f"{_mangle(up)}__row" for up in self.levels[: depth + 1]]
+            source = f"(SELECT {', '.join([*header, *kept])} FROM {source} ARRAY JOIN {', '.join([*joined, rows])})"
+        return source
+
+
+def _table(shape: Shape, attribute: Mapping[str, Any], spec: Mapping[str, Any]) -> Table:
+    specs = {**attribute.get("columns", {}), **spec["columns"]}
+    columns = tuple(_column(shape, name, of) for name, of in specs.items())
+    names = {column.name for column in columns}
+    missing = [name for name in spec["order_by"] if name not in names]
+    if missing:
+        raise DdlFault(f"{spec['name']}.order_by: no column {missing[0]}")
+    return Table(
+        name=spec["name"],
+        doc=spec["doc"],
+        each=spec.get("each", ""),
+        where=spec.get("where", ""),
+        columns=columns,
+        order_by=tuple(spec["order_by"]),
+        partition_by=spec.get("partition_by", attribute["partition_by"]),
+        indexes=tuple(spec.get("indexes", ())),
+    )
+
+
+def _column(shape: Shape, name: str, spec: str | Mapping[str, Any]) -> Column:
+    if isinstance(spec, str):
+        spec = {"path": spec}
+    if "path" in spec:
+        path = spec["path"]
+        kind = spec.get("type") or shape.click_type(path)
+        return Column(name, kind, f"{{{path}}}", spec.get("doc") or shape.doc(path), spec.get("codec"))
+    if "row_of" in spec:
+        return Column(name, "UInt32", f"{_mangle(spec['row_of'])}__row", f"Place of the row in {spec['row_of']}, from 1.")
+    if "decimal" in spec:
+        return Column(name, "Nullable(Decimal(76, 38))", _decimal(spec["decimal"]), spec["doc"], spec.get("codec"))
+    return Column(name, spec["type"], spec["sql"], spec["doc"], spec.get("codec"))
+
+
+def _decimal(path: str) -> str:
+    """The number of a plain decimal string; null where it has more than 38 digits on either side of the point."""
+    fraction = f"if(position({{{path}}}, '.') = 0, 0, length({{{path}}}) - position({{{path}}}, '.'))"
+    return f"if({fraction} > 38, NULL, toDecimal256OrNull({{{path}}}, 38))"
+
+
+def _column_ddl(column: Column) -> str:
+    codec = f" CODEC({column.codec})" if column.codec else ""
+    return f"`{column.name}` {column.type} COMMENT {literal(column.doc)}{codec}"
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _leaf(level: str, shape: Shape) -> str:
+    """Some field of the array's record that is no array itself, to unfold the level by."""
+    below = [path for path in shape.fields if path.startswith(f"{level}.") and "." not in path[len(level) + 1 :]]
+    return next(path for path in below if not shape.is_array(path))
+
+
+def _mangle(path: str) -> str:
+    return "v_" + path.replace(".", "__")  # no column alias can hide it
+
+
+def all_tables(raws: Iterable[Mapping[str, Any]]) -> dict[str, Table]:
+    """Every table by name, those that several schemas fill merged column by column. Raises DdlFault on a clash."""
+    merged: dict[str, Table] = {}
+    for raw in raws:
+        for table in tables(raw):
+            before = merged.get(table.name)
+            merged[table.name] = table if before is None else _merge(before, table)
+    return merged
+
+
+def _merge(one: Table, other: Table) -> Table:
+    if (one.order_by, one.partition_by) != (other.order_by, other.partition_by):
+        raise DdlFault(f"{one.name}: two schemas order or partition it differently")
+    have = {column.name: column for column in one.columns}
+    for column in other.columns:
+        if column.name in have and have[column.name].type != column.type:
+            raise DdlFault(f"{one.name}.{column.name}: {have[column.name].type} in one schema, {column.type} in another")
+    added = tuple(column for column in other.columns if column.name not in have)
+    return Table(one.name, one.doc, one.each, one.where, one.columns + added, one.order_by, one.partition_by, one.indexes)
