@@ -12,8 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.settings import Settings
-from schemas.check import check
-from topics.apply import apply_topics, plan_topics_of
+from schemas.generate import check
+from topics.apply import TopicsRefused, apply_topics
+from topics.apply import plan_topics as plan_of
+from topics.broker import BrokerError
+from topics.plan import Refuse
 
 BENCHES = {
     "decode": "tests.bench.bench_decode",
@@ -27,19 +30,17 @@ def plan_topics(settings: Settings, apply: bool) -> int:
     if not settings.kafka_url:
         sys.stderr.write("tidebook: setting TIDEBOOK_KAFKA_URL is empty: which broker?\n")
         return 2
-    work = apply_topics if apply else plan_topics_of
+    work = apply_topics if apply else plan_of
     try:
         actions = asyncio.run(work(settings.kafka_url, chains=1))
-    except OSError as error:
-        sys.stderr.write(f"tidebook: broker of TIDEBOOK_KAFKA_URL={settings.kafka_url}: {error}\n")
+    except (BrokerError, TopicsRefused, ValueError) as error:
+        sys.stderr.write(f"tidebook: {error}\n")
         return 1
-    table = Table()
-    for column in ("topic", "action", "detail"):
-        table.add_column(column)
     for action in actions:
-        table.add_row(action.topic, action.kind, action.detail)
-    Console().print(table if actions else "nothing to do: all topics are as declared")
-    return int(any(action.kind == "refuse" for action in actions))
+        print(action)
+    if not actions:
+        print("nothing to do: all topics are as declared")
+    return int(any(isinstance(action, Refuse) for action in actions))
 
 
 def check_schemas() -> int:

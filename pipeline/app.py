@@ -14,8 +14,8 @@ from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
 from pipeline.agents.runtime import Role, Worker
 from pipeline.settings import Settings
-from schemas.codec import Codec
-from schemas.loader import by_topic
+from schemas.codec import Codec, local_codec
+from schemas.loader import by_topic, schemas
 from schemas.registry import local_registry
 
 ROLES = ("books", "assets", "history")
@@ -23,7 +23,7 @@ ROLES = ("books", "assets", "history")
 
 def make_codec() -> Codec:
     """Wire codec over the registry that ships with the package."""
-    return Codec(local_registry())
+    return local_codec()
 
 
 def open_books(settings: Settings) -> Any:
@@ -38,11 +38,13 @@ def open_books(settings: Settings) -> Any:
     return connect_embedded(settings.books_dir)
 
 
-def open_history(settings: Settings, owner: str = "history") -> Any:
-    """The server that TIDEBOOK_CLICKHOUSE_URL names, else chDB in the data directory."""
+def open_history(settings: Settings, role: str = "history") -> Any:
+    """The server that TIDEBOOK_CLICKHOUSE_URL names, else chDB in the data directory. Opened."""
     from sinks.clickhouse import ClickHouseHistory  # noqa: PLC0415  (loads the engine)
+    from sinks.clickhouse_client import Place  # noqa: PLC0415
 
-    history = ClickHouseHistory(settings.clickhouse_url or settings.clickhouse_dir, owner=owner)
+    place = Place(url=settings.clickhouse_url) if settings.clickhouse_url else Place(path=settings.clickhouse_dir)
+    history = ClickHouseHistory(place, schemas(), local_codec(), local_registry(), role)
     history.open()
     return history
 
@@ -72,7 +74,11 @@ def work(name: str, settings: Settings, supervised: bool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        return await worker.run()
+        status = await worker.run()
+        sys.stderr.flush()
+        if status:  # a defect: no clean-up may commit anything
+            os._exit(status)
+        return status
 
     return asyncio.run(main())
 

@@ -119,7 +119,7 @@ def _table(supervisor: Supervisor, seconds: float) -> Table:
 
 def _report(run: Run) -> dict[str, Any]:
     assert run.chain is not None
-    history = open_history(run.settings, owner="demo report")
+    history = open_history(run.settings, "demo report")
     books = open_books(run.settings)
     try:
         report = make_report(books, history, run.chain.name, run.chain.number)

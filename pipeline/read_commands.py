@@ -19,7 +19,7 @@ from pipeline.ingest.chains import Chain, ChainError, ChainRegister
 from pipeline.report import account_sums, book_balances
 from pipeline.settings import Settings
 from sinks import exports
-from sinks.clickhouse import DirectoryInUse, QueryError
+from sinks.clickhouse_client import DirectoryInUse, QueryError
 
 EXPORTS = ("balances", "nfts", "mpts", "escrows", "channels", "assets")
 
@@ -100,7 +100,7 @@ def _history(settings: Settings) -> Iterator[Any]:
         raise ReadError(
             f"there is no data in {settings.data_dir}: run `tidebook demo` first, or name the directory with --data-dir"
         )
-    history = open_history(settings, owner="query")
+    history = open_history(settings, "query")
     try:
         yield history
     finally:

@@ -48,7 +48,7 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
     where = f"chain_number = {int(chain_number)}"
     ledgers = next(history.query(
         "SELECT count() AS ledgers, min(ledger_index) AS first, max(ledger_index) AS last,"
-        f" uniqExact(ledger_index) AS distinct, uniqExact(run) AS runs, min(run) AS run FROM xrpl_ledgers WHERE {where}"
+        f" uniqExact(ledger_index) AS distinct, uniqExact(run) AS runs, min(run) AS first_run FROM xrpl_ledgers WHERE {where}"
     ))  # fmt: skip
     transactions = next(history.query(
         f"SELECT count() AS rows, uniqExact(hash) AS distinct FROM xrpl_transactions WHERE {where}"
@@ -125,16 +125,16 @@ def _coins(xrp: dict[str, Any], ledgers: Any, history: Any, where: str) -> dict[
     if xrp["total_coins"] is None or xrp["unseen"] is None:
         return dict.fromkeys(names, NOT_APPLICABLE)
     conserved = xrp["in_books"] + xrp["unseen"] == xrp["total_coins"]
-    genesis = ledgers["run"] == 1 and ledgers["runs"] == 1
+    genesis = ledgers["first_run"] == 1 and ledgers["runs"] == 1
     whole = conserved and xrp["unseen"] == 0 and xrp["total_coins"] + xrp["burnt"] == GENESIS_DROPS
     fees = next(history.query(
-        f"SELECT sum(fees) AS fees, any(run_coins) AS coins, min(run) AS run FROM xrpl_ledgers WHERE {where}"
+        f"SELECT sum(fees) AS burnt, any(run_coins) AS coins FROM xrpl_ledgers WHERE {where}"
         f" AND run = (SELECT max(run) FROM xrpl_ledgers WHERE {where})"
     ))  # fmt: skip
     return {
         "xrp_conserved": bool(whole) if genesis else NOT_APPLICABLE,
         "xrp_conserved_from_start": NOT_APPLICABLE if genesis else bool(conserved),
-        "fees_equal_fall_of_total_coins": fees["coins"] - fees["fees"] == xrp["total_coins"],
+        "fees_equal_fall_of_total_coins": fees["coins"] - fees["burnt"] == xrp["total_coins"],
     }
 
 
@@ -152,10 +152,10 @@ def _books_equal_ledger(balances: list[AccountBalance], chain: str, history: Any
     """Each balance in the books = the last absolute balance that the ledger's metadata told."""
     held = {(b.asset, b.owner): b.units for b in balances if b.code == AccountCode.HOLDER and not b.subject}
     for row in history.query(
-        "SELECT account, asset, argMax(balance, (ledger_index, transaction_index)) AS balance"
+        "SELECT account, asset, argMax(balance, (ledger_index, transaction_index)) AS last"
         f" FROM balance_changes WHERE {where} GROUP BY account, asset"
     ):
-        asset, balance = row["asset"], row["balance"]
+        asset, balance = row["asset"], row["last"]
         whole = asset == NATIVE or asset.startswith("mpt:")
         units = int(balance) if whole else quantise(balance)
         if held.get((f"{chain}/{asset}", row["account"]), 0) != units:

@@ -1,8 +1,9 @@
 """The Confluent wire format: magic byte 0, schema id as 4 bytes big-endian, Avro binary body.
 
-A message is written with the schema this package has, and read with the schema it was written with, resolved to
-ours where the two differ. Where they are the same, which is the rule, reading resolves nothing. Every fault of a
-message is a WireError with a `reason`; every fault of a record is an EncodeError that names the field.
+A message is written with the schema this package has, and read with the schema it was written with, resolved
+to ours where the two differ. Where they are the same, which is the rule, reading resolves nothing. Every
+fault of a message is a WireError with a `reason`; every fault of a record is an EncodeError that names the
+field.
 
 Timestamps are integers in the unit of their schema (milliseconds since 1970 as a rule), decimals are Decimal.
 """
@@ -65,8 +66,8 @@ class _Reader(NamedTuple):
 class Codec:
     """Encoder and decoder over one registry. Everything per schema is made at its first use and kept.
 
-    `known` are the schemas to write with and to resolve to, the package's own by default; a message of another
-    schema is read as it was written.
+    `known` are the schemas to write with and to resolve to, the package's own by default; a message of
+    another schema is read as it was written.
     """
 
     def __init__(self, registry: Registry, known: Iterable[Schema] | None = None) -> None:
@@ -109,7 +110,8 @@ class Codec:
         return out.getvalue()
 
     def decode(self, message: Message, topic: str | None = None) -> tuple[int, dict[str, Any]]:
-        """(id of the writer's schema, record). Raises a WireError; with `topic` also if it is another's record."""
+        """(id of the writer's schema, record). Raises a WireError; with `topic` also if it is another's
+        record."""
         schema_id = id_of(message)
         reader = self._readers.get(schema_id) or self._reader(schema_id)
         if topic is not None and reader.name != self.schema(topic).name:
@@ -225,8 +227,8 @@ def _read(stream: BytesIO, reader: _Reader) -> dict[str, Any]:
 
 
 def _is_cut(cause: Exception) -> bool:
-    """Whether fastavro ran out of bytes. Where a number is cut off it indexes an empty read; a negative length
-    ("Expected -3 bytes") is no cut."""
+    """Whether fastavro ran out of bytes. Where a number is cut off it indexes an empty read; a negative
+    length ("Expected -3 bytes") is no cut."""
     if isinstance(cause, EOFError):
         return "Expected -" not in str(cause)
     return isinstance(cause, IndexError) and "string index" in str(cause)

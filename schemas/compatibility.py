@@ -1,8 +1,8 @@
 """Backward compatibility: can a reader with the new schema read what was written with the old one?
 
-The rules are the Avro specification's "Schema Resolution", read strictly in two places: named types match by full
-name or alias (a reader is looked up by that), and a logical type may not change, for it changes what the same
-bytes mean. Default values are not judged here; fastavro refuses wrong ones when it parses a schema.
+The rules are the Avro specification's "Schema Resolution", read strictly in two places: named types match by
+full name or alias (a reader is looked up by that), and a logical type may not change, for it changes what the
+same bytes mean. Default values are not judged here; fastavro refuses wrong ones when it parses a schema.
 """
 
 from typing import Any
@@ -56,7 +56,8 @@ class _Comparison:
         return self._named(kind, reader, writer, path)
 
     def _union(self, branches: list[Any], writer: Any, path: str) -> list[str]:
-        """The first branch of the writer's own kind and name decides, else the first it can be promoted to."""
+        """The first branch of the writer's own kind and name decides, else the first it can be promoted
+        to."""
         resolved = [_defined(branch, self._ours) for branch in branches]
         same = [branch for branch in resolved if _matches(branch, writer)]
         if same:

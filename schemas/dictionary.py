@@ -1,7 +1,7 @@
 """The data dictionary as Markdown: topics, their fields, and the ClickHouse tables that hold them.
 
-Everything in it is read from the .avsc files. The "clickhouse" attribute is shown by what is in it (tables with
-name, doc, columns, order_by), so that a new key there needs no change here.
+Everything in it is read from the .avsc files. The "clickhouse" attribute is shown by what is in it (tables
+with name, doc, columns, order_by), so that a new key there needs no change here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from schemas.loader import Schema
 
 _HEAD = """# Data dictionary
 
-GENERATED from `schemas/**/*.avsc` by `python -m schemas.generate`: do not edit. Every message is in the Confluent
-wire format (magic 0, schema id in 4 bytes, Avro body); times are milliseconds since 1970 (UTC) unless the type says
-otherwise; `T | null` may be null.
+GENERATED from `schemas/**/*.avsc` by `python -m schemas.generate`: do not edit. Every message is in the
+Confluent wire format (magic 0, schema id in 4 bytes, Avro body); times are milliseconds since 1970 (UTC)
+unless the type says otherwise; `T | null` may be null.
 """
 
 
@@ -25,7 +25,7 @@ def dictionary(schemas: Sequence[Schema]) -> str:
     for schema in schemas:
         topic = schema.topic
         cells = [f"[{topic['name']}](#{_anchor(topic['name'])})", topic["key"], topic["partitions"]]
-        cells += [_kept(topic["retention_ms"]), topic["cleanup_policy"], schema.raw.get("doc", "")]
+        cells += [_kept(topic["retention_ms"]), topic["cleanup_policy"], schema.documented.get("doc", "")]
         lines.append(_row(cells))
     for schema in schemas:
         lines += ["", *_topic_lines(schema)]
@@ -35,7 +35,8 @@ def dictionary(schemas: Sequence[Schema]) -> str:
 def _topic_lines(schema: Schema) -> Iterator[str]:
     yield f"## {schema.topic_name}\n"
     for name, definition, _ in sorted(
-        named_types(schema.raw), key=lambda named: (named[0] != schema.name, named[1]["type"] != "record")
+        named_types(schema.documented),
+        key=lambda named: (named[0] != schema.name, named[1]["type"] != "record"),
     ):
         yield f"### {name}\n"
         if "doc" in definition:
@@ -109,4 +110,5 @@ def _anchor(topic: str) -> str:
 
 
 def _row(cells: Sequence[object]) -> str:
-    XX
+    escaped = (str(cell).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -1,9 +1,10 @@
 """Whether a value is exactly what a schema says, and where it is not.
 
-fastavro writes some wrong values without a word: 1.5 into a long as 1, 2**31 into an int as a number that no other
-reader accepts, None into a boolean as false, and it leaves unknown keys out. So there are two checks:
+fastavro writes some wrong values without a word: 1.5 into a long as 1, 2**31 into an int as a number that no
+other reader accepts, None into a boolean as false, and it leaves unknown keys out. So there are two checks:
 
-* `fault` walks the whole value and names the first field that is wrong; it is slow and runs when something is.
+* `fault` walks the whole value and names the first field that is wrong; it is slow and runs when something
+  is.
 * `guard` looks only at what fastavro would let pass and answers "look closer"; it is made once per schema and
   costs a fraction of the encoding.
 
@@ -30,7 +31,8 @@ def names_of(form: Any) -> dict[str, Any]:
 
 
 def fault(form: Any, value: Any, names: Names | None = None, path: str = "") -> str | None:
-    """The first thing wrong with `value` as one line that starts with the field's path, None if it is exact."""
+    """The first thing wrong with `value` as one line that starts with the field's path, None if it is
+    exact."""
     known = names_of(form) if names is None else names
     if isinstance(form, list):
         return _union_fault(form, value, known, path)
@@ -227,7 +229,8 @@ def _items_guard(item: Guard | None) -> Guard | None:
 
 
 def _record_guard(form: dict[str, Any], names: Names, made: dict[str, Guard]) -> Guard:
-    """Every key is there and none else (by count: fastavro misses the missing), and each risky field is exact."""
+    """Every key is there and none else (by count: fastavro misses the missing), and each risky field is
+    exact."""
     count = len(form["fields"])
     ranges: list[tuple[str, int, int]] = []
     others: list[tuple[str, Guard]] = []

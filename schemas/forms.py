@@ -4,10 +4,10 @@ A schema is written once for people (docs, short names, attributes of ours) and 
 reader gets the form that holds what concerns it and nothing else:
 
 * the *resolution form* holds what decides how bytes are read: full names, fields, types, defaults, logical
-  types, symbols, sizes, aliases. It is self-contained and is what gets frozen, so that a change of wording or of a
-  ClickHouse attribute never makes a new schema id.
-* the *parsing canonical form* and its Rabin fingerprint are those of the Avro specification, "Parsing Canonical
-  Form for Schemas" and "Schema Fingerprints".
+  types, symbols, sizes, aliases. It is self-contained and is what gets frozen, so that a change of wording or
+  of a ClickHouse attribute never makes a new schema id.
+* the *parsing canonical form* and its Rabin fingerprint are those of the Avro specification, "Parsing
+  Canonical Form for Schemas" and "Schema Fingerprints".
 * the *plain form* is the resolution form with the logical types of time taken off: times stay integers in the
   unit their schema names, exact and without a time zone.
 """
@@ -68,20 +68,23 @@ def named_types(schema: Any, namespace: str = "") -> Iterator[tuple[str, dict[st
             yield from named_types(field["type"], inner)
 
 
-def resolution_form(schema: Any, pool: Mapping[str, tuple[dict[str, Any], str]] | None = None) -> Any:
+def resolution_form(
+    schema: Any, pool: Mapping[str, tuple[dict[str, Any], str]] | None = None, *, with_doc: bool = False
+) -> Any:
     """What decides how bytes of `schema` are read, self-contained and with full names.
 
-    `pool` holds named types of other files, full name -> (JSON, namespace); a type taken from it is defined in
-    full where it is first used. Raises SchemaFault for an unknown type or a name defined twice.
+    `pool` holds named types of other files, full name -> (JSON, namespace); a type taken from it is defined
+    in full where it is first used. Raises SchemaFault for an unknown type or a name defined twice.
     """
-    return _Resolution(pool or {}).form(schema, "", "")
+    return _Resolution(pool or {}, with_doc).form(schema, "", "")
 
 
 class _Resolution:
     """One walk over one schema; `defined` are the names met so far, in the order of the walk."""
 
-    def __init__(self, pool: Mapping[str, tuple[dict[str, Any], str]]) -> None:
+    def __init__(self, pool: Mapping[str, tuple[dict[str, Any], str]], with_doc: bool) -> None:
         self.pool = pool
+        self.with_doc = with_doc
         self.defined: set[str] = set()
 
     def form(self, schema: Any, namespace: str, path: str) -> Any:
@@ -118,7 +121,7 @@ class _Resolution:
             raise SchemaFault(f"{path or 'schema'}: {name} is defined twice")
         self.defined.add(name)
         inner = namespace_of(name)
-        form: dict[str, Any] = {"type": schema["type"], "name": name}
+        form: dict[str, Any] = {"type": schema["type"], "name": name, **self._doc(schema)}
         if schema.get("aliases"):
             form["aliases"] = [full_name(alias, inner) for alias in schema["aliases"]]
         if schema["type"] == "enum":
@@ -132,9 +135,12 @@ class _Resolution:
             form["fields"] = [self._field(field, inner, path) for field in schema["fields"]]
         return form
 
+    def _doc(self, part: dict[str, Any]) -> dict[str, Any]:
+        return {"doc": part["doc"]} if self.with_doc and "doc" in part else {}
+
     def _field(self, field: dict[str, Any], namespace: str, path: str) -> dict[str, Any]:
         at = f"{path}.{field['name']}".lstrip(".")
-        form = {"name": field["name"], "type": self.form(field["type"], namespace, at)}
+        form = {"name": field["name"], "type": self.form(field["type"], namespace, at), **self._doc(field)}
         if "default" in field:
             form["default"] = field["default"]
         if field.get("aliases"):
@@ -165,5 +171,6 @@ def canonical_form(schema: Any) -> str:
 
 
 def fingerprint(canonical: str) -> int:
-    """64-bit Rabin fingerprint (CRC-64-AVRO) of a canonical form, signed as Java's and the test vectors' are."""
+    """64-bit Rabin fingerprint (CRC-64-AVRO) of a canonical form, signed as Java's and the test vectors'
+    are."""
     return int.from_bytes(bytes.fromhex(_fingerprint(canonical, "CRC-64-AVRO")), "little", signed=True)

@@ -1,7 +1,7 @@
 """Freezing: how the registry grows when a schema changes, and what it may never do.
 
-Pure functions over entries. A schema whose resolution form equals the last version of its subject keeps its id;
-any other gets the next id and version, if a reader with it can read everything the last version wrote.
+Pure functions over entries. A schema whose resolution form equals the last version of its subject keeps its
+id; any other gets the next id and version, if a reader with it can read everything the last version wrote.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,9 @@
 """Write what is derived from the .avsc files: records.py, registry.json, docs/data-dictionary.md.
 
-`python -m schemas.generate` writes them; `--check` writes nothing and exits 1 with one line for each problem: CI
-and `tidebook schemas check` ask the same question. What is committed in git is the base that the registry may only
-be appended to: ids that were never committed are still free. Without git the file itself is that base.
+`python -m schemas.generate` writes them; `--check` writes nothing and exits 1 with one line for each problem:
+CI and `tidebook schemas check` ask the same question. What is committed in git is the base that the registry
+may only be appended to: ids that were never committed are still free. Without git the file itself is that
+base.
 """
 
 import subprocess
@@ -51,7 +52,8 @@ def check() -> list[str]:
 
 
 def write() -> tuple[list[Path], list[str]]:
-    """Write what is stale. (files written, problems); with problems nothing is written. Raises SchemaFault."""
+    """Write what is stale. (files written, problems); with problems nothing is written. Raises
+    SchemaFault."""
     schemas = load()
     expected, problems = _outputs(schemas, committed_versions())
     problems += lint(schemas)
@@ -72,9 +74,9 @@ def lint(schemas: Sequence[Schema]) -> list[str]:
     """House rules: every record and every field is explained where it is declared."""
     found = []
     for schema in schemas:
-        if "doc" not in schema.raw:
+        if "doc" not in schema.documented:
             found.append(f"{schema.name}: has no doc")
-        found += [f"{schema.name}: {path}: has no doc" for path in _undocumented(schema.raw, "")]
+        found += [f"{schema.name}: {path}: has no doc" for path in _undocumented(schema.documented, "")]
     return found
 
 

@@ -1,8 +1,8 @@
 """The schemas of the package: each `<domain>/<name>.avsc` is one topic's value, or types that others use.
 
-The .avsc files are the one source of truth. An Avro record with a top-level attribute "topic" is the value of that
-topic, "clickhouse" says how it becomes tables; a file without "topic" only lends its named types to the others.
-Everything here is read once and never changes while a process runs.
+The .avsc files are the one source of truth. An Avro record with a top-level attribute "topic" is the value of
+that topic, "clickhouse" says how it becomes tables; a file without "topic" only lends its named types to the
+others. Everything here is read once and never changes while a process runs.
 """
 
 import json
@@ -44,6 +44,7 @@ class Schema:
     clickhouse: Mapping[str, Any] | None  # as written, None where the file has none
     raw: Mapping[str, Any]  # the file's JSON
     resolution: dict[str, Any]  # see schemas.forms
+    documented: dict[str, Any] = field(repr=False)  # the resolution form with the docs left in
     parsed: Any = field(repr=False)  # plain form for fastavro: times are integers
     canonical: str = field(repr=False)
     fingerprint: int
@@ -64,7 +65,8 @@ def subject_of(topic: str) -> str:
 
 
 def load(root: Path = PACKAGE) -> tuple[Schema, ...]:
-    """All schemas under `root` that have a topic, sorted by topic. Raises SchemaFault, which names the file."""
+    """All schemas under `root` that have a topic, sorted by topic. Raises SchemaFault, which names the
+    file."""
     files: dict[Path, dict[str, Any]] = {}
     for path in sorted(root.rglob("*.avsc")):
         try:
@@ -99,6 +101,7 @@ def make_schema(raw: Mapping[str, Any], pool: Pool = MappingProxyType({})) -> Sc
         clickhouse=raw.get("clickhouse"),
         raw=raw,
         resolution=form,
+        documented=resolution_form(raw, pool, with_doc=True),
         parsed=parse_schema(plain_form(form), named_schemas={}),
         canonical=canonical,
         fingerprint=fingerprint(canonical),

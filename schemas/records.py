@@ -1,4 +1,5 @@
-"""Typed records of the topics. GENERATED from schemas/**/*.avsc by `python -m schemas.generate`: do not edit.
+"""Typed records of the topics. GENERATED from schemas/**/*.avsc by `python -m schemas.generate`:
+do not edit.
 
 Times are integers in the unit that the comment names; keys stand in the order they are written.
 """

@@ -1,7 +1,7 @@
 """Python source of the typed records, from the schemas: one TypedDict per Avro record, one Literal per enum.
 
-A record is a plain dict at run time (what fastavro reads and writes, at its speed); the TypedDict is what mypy and
-a reader see. All keys are required: a record is whole when it is made.
+A record is a plain dict at run time (what fastavro reads and writes, at its speed); the TypedDict is what
+mypy and a reader see. All keys are required: a record is whole when it is made.
 """
 
 import json
@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from schemas.forms import NAMED, SchemaFault, full_name, namespace_of
+from schemas.forms import NAMED, SchemaFault
 from schemas.loader import Schema
 
 LINE = 110
@@ -24,7 +24,8 @@ _PRIMITIVE_TYPES = {
     "bytes": "bytes",
     "string": "str",
 }
-_HEAD = '''"""Typed records of the topics. GENERATED from schemas/**/*.avsc by `python -m schemas.generate`: do not edit.
+_HEAD = '''"""Typed records of the topics. GENERATED from schemas/**/*.avsc by `python -m schemas.generate`:
+do not edit.
 
 Times are integers in the unit that the comment names; keys stand in the order they are written.
 """
@@ -34,10 +35,11 @@ from typing import Literal, TypedDict
 
 
 def records_source(schemas: Sequence[Schema]) -> str:
-    """Text of schemas/records.py. Raises SchemaFault where a name cannot be a Python name or is taken twice."""
+    """Text of schemas/records.py. Raises SchemaFault where a name cannot be a Python name or is taken
+    twice."""
     writer = _Writer()
     for schema in schemas:
-        writer.add(schema.raw)
+        writer.add(schema.documented)
     imports = "" if "Decimal" not in writer.used else "from decimal import Decimal\n"
     head = _HEAD.replace("from typing", f"{imports}from typing", 1)
     topics = "".join(f'{constant_of(s.topic_name)} = "{s.topic_name}"\n' for s in schemas)
@@ -59,50 +61,42 @@ class _Writer:
         self.used: set[str] = set()
         self._names: dict[str, str] = {}  # Python name -> full Avro name
 
-    def add(self, raw: Mapping[str, Any]) -> None:
-        self._type(raw, "")
+    def add(self, form: Mapping[str, Any]) -> None:
+        self._type(form)
 
-    def _type(self, form: Any, namespace: str) -> str:
+    def _type(self, form: Any) -> str:
         if isinstance(form, str):
-            return _PRIMITIVE_TYPES.get(form) or self._known(full_name(form, namespace))
+            return _PRIMITIVE_TYPES.get(form) or form.rpartition(".")[2]
         if isinstance(form, list):
-            return " | ".join(sorted((self._type(branch, namespace) for branch in form), key=_null_last))
+            return " | ".join(sorted((self._type(branch) for branch in form), key=_null_last))
         kind = form["type"]
         if form.get("logicalType") == "decimal":
             self.used.add("Decimal")
             return "Decimal"
         if kind == "array":
-            return f"list[{self._type(form['items'], namespace)}]"
+            return f"list[{self._type(form['items'])}]"
         if kind == "map":
-            return f"dict[str, {self._type(form['values'], namespace)}]"
+            return f"dict[str, {self._type(form['values'])}]"
         if isinstance(kind, str) and kind in NAMED:
-            return self._named(form, namespace)
-        return self._type(kind, namespace)
+            return self._named(form)
+        return self._type(kind)
 
-    def _known(self, full: str) -> str:
-        """The Python name of a type defined before; fixed types are bytes under their own name's comment."""
-        for python, name in self._names.items():
-            if name == full:
-                return python
-        raise SchemaFault(f"{full}: used before the file that defines it")
-
-    def _claim(self, full: str) -> str:
+    def _named(self, form: Mapping[str, Any]) -> str:
+        full = form["name"]
         python = full.rpartition(".")[2]
-        if keyword.iskeyword(python) or self._names.setdefault(python, full) != full:
+        if self._names.get(python) == full:  # a type that several files use
+            return str(python)
+        if keyword.iskeyword(python) or python in self._names:
             raise SchemaFault(f"{full}: {python} is taken by {self._names.get(python, 'Python')}")
-        return python
-
-    def _named(self, form: Mapping[str, Any], namespace: str) -> str:
-        full = full_name(form["name"], form.get("namespace", namespace))
-        python = self._claim(full)
+        self._names[python] = full
         if form["type"] == "fixed":
             self.aliases.append(f"{python} = bytes  # {form['size']} bytes\n")
         elif form["type"] == "enum":
             self.aliases.append(_literal(python, form["symbols"]))
         else:
-            fields = [(field, self._type(field["type"], namespace_of(full))) for field in form["fields"]]
+            fields = [(field, self._type(field["type"])) for field in form["fields"]]
             self.classes.append("".join(_class_lines(python, form, fields)))
-        return python
+        return str(python)
 
 
 def _null_last(branch: str) -> bool:

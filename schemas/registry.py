@@ -1,8 +1,8 @@
 """Ids of schemas: which number on the wire stands for which schema.
 
-The local registry is a file of the package, `registry.json`: a list of {id, subject, version, schema} in the order
-in which the schemas were frozen, each in its resolution form. It is append-only: an id, once published, means the
-same bytes for ever. `schemas.generate` appends to it; nothing else writes it.
+The local registry is a file of the package, `registry.json`: a list of {id, subject, version, schema} in the
+order in which the schemas were frozen, each in its resolution form. It is append-only: an id, once published,
+means the same bytes for ever. `schemas.generate` appends to it; nothing else writes it.
 
 A Confluent-compatible registry over HTTP fits the same protocol: by_id is GET /schemas/ids/{id}, id_of is
 POST /subjects/{subject}.

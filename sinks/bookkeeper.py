@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from tigerbeetle import CreateAccountStatus, CreateTransferStatus
@@ -29,11 +29,9 @@ from pipeline.domain.asset import native_key
 from pipeline.domain.position import block_base, named_transfer_id
 from pipeline.domain.posting.legs import Leg, Opening, Postings
 from sinks.books import (
-    ACCOUNT_DTYPE,
     ACCOUNT_STRUCT,
     BATCH_MAX,
     RESULT_DTYPE,
-    TRANSFER_DTYPE,
     TRANSFER_STRUCT,
     Books,
 )
@@ -78,6 +76,14 @@ class Posted:
     code: int
     transaction: int
     leg: int
+
+
+class _Stored(NamedTuple):
+    debit: bytes  # account ids
+    credit: bytes
+    amount: int
+    code: int
+    place: tuple[int, int]  # block, chunk
 
 
 class Bookkeeper:
@@ -178,8 +184,7 @@ class Bookkeeper:
     def _lookup(self, idents: list[bytes]) -> Iterator[tuple[bytes, int, int]]:
         for start in range(0, len(idents), BATCH_MAX):
             rows = self._books.lookup_accounts_packed(b"".join(idents[start : start + BATCH_MAX]))
-            for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize):
-                row = ACCOUNT_STRUCT.unpack_from(rows, at)
+            for row in ACCOUNT_STRUCT.iter_unpack(rows):
                 yield row[0], int.from_bytes(row[2], "little"), int.from_bytes(row[4], "little")
 
     def _pack_openings(
@@ -283,24 +288,24 @@ class Bookkeeper:
             if statuses[place] == CREATED:
                 confirmed[number].append(transfer)
                 continue
-            debit, amount, code, place_of = stored[transfer.transfer_id]
-            if place_of == (blocks[number].block, blocks[number].chunk):
-                ends = (transfer.debit, transfer.credit)
-                first, second = ends if self._ids[ends[0]] == debit else ends[::-1]
+            found = stored[transfer.transfer_id]
+            if found.place == (blocks[number].block, blocks[number].chunk):
+                ends = (transfer.debit, transfer.credit, *_supply_accounts(blocks[number].chain))
+                names = {self._ids[ref]: ref for ref in ends if ref in self._ids}
                 confirmed[number].append(
-                    Posted(transfer.transfer_id, first, second, amount, code, -1, 0),
-                )
+                    Posted(transfer.transfer_id, names[found.debit], names[found.credit], found.amount,
+                           found.code, -1, 0),
+                )  # fmt: skip
         return confirmed
 
-    def _stored(self, idents: list[bytes]) -> dict[bytes, tuple[bytes, int, int, tuple[int, int]]]:
-        """Transfers as they stand: debit account, amount, code, (block, chunk)."""
+    def _stored(self, idents: list[bytes]) -> dict[bytes, _Stored]:
+        """Transfers as they stand in the books."""
         found = {}
         for start in range(0, len(idents), BATCH_MAX):
             rows = self._books.lookup_transfers_packed(b"".join(idents[start : start + BATCH_MAX]))
-            for at in range(0, len(rows), TRANSFER_DTYPE.itemsize):
-                row = TRANSFER_STRUCT.unpack_from(rows, at)
+            for row in TRANSFER_STRUCT.iter_unpack(rows):
                 amount, chunk = int.from_bytes(row[3], "little"), int.from_bytes(row[5], "little")
-                found[row[0]] = (row[1], amount, row[10], (row[6], chunk))
+                found[row[0]] = _Stored(row[1], row[2], amount, row[10], (row[6], chunk))
         return found
 
 

@@ -33,6 +33,7 @@ WRITE_SETTINGS: Final[Mapping[str, Any]] = {
     "max_insert_threads": 1,
     "max_query_size": 64 << 20,
     "async_insert": 0,
+    "optimize_on_insert": 0,  # a batch holds no row twice; looking for one costs as much as the insert
 }
 READ_SETTINGS: Final[Mapping[str, Any]] = {"final": 1, "readonly": 2}
 _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")
@@ -129,7 +130,8 @@ def json_value(value: Any) -> Any:
     if isinstance(value, int):
         return value if -(1 << 63) <= value < 1 << 64 else str(value)
     if isinstance(value, Decimal):
-        return format(value.normalize() if value else Decimal(0), "f")
+        text = format(value, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
     if isinstance(value, dt.datetime):
         return value.isoformat() + ("Z" if value.tzinfo is None else "")
     if isinstance(value, bytes | bytearray):

@@ -219,9 +219,9 @@ def create_table(table: Table) -> str:
 
 
 def create_stage(name: str, writer: Mapping[str, Any]) -> str:
-    """CREATE TABLE of the staging table for messages written with `writer`, in memory."""
+    """CREATE of the staging table for messages written with `writer`: in memory, seen by one session only."""
     header = ", ".join(f"{column} {kind}" for column, kind in STAGE_HEADER.items())
-    return f"CREATE TABLE {name} ({header}, value {Shape(writer).type}) ENGINE = Memory"
+    return f"CREATE TEMPORARY TABLE {name} ({header}, value {Shape(writer).type}) ENGINE = Memory"
 
 
 def insert_select(table: Table, topic: str, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str | None:
@@ -241,12 +241,11 @@ def insert_select(table: Table, topic: str, ours: Mapping[str, Any], writer: Map
 
 
 def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str:
-    """SELECT of one number: the rows that `insert_select` inserts."""
+    """SELECT of (table, partition, rows): what `insert_select` inserts; partitions without rows are left out."""
     unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
-    if unfolded.empty:
-        return "SELECT 0"
     where = f" WHERE {unfolded.put(table.where)}" if table.where else ""
-    return f"SELECT count() FROM {unfolded.source(stage)}{where}"
+    source = f"(SELECT 0 AS _partition WHERE 0) AS {stage}" if unfolded.empty else unfolded.source(stage)
+    return f"SELECT {literal(table.name)} AS name, _partition, count() FROM {source}{where} GROUP BY _partition"
 
 
 def literal(value: Any) -> str:

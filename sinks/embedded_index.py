@@ -28,6 +28,7 @@ _ONE: Final = np.uint64(1)
 _MULTIPLIERS: Final = tuple(
     np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+FEW: Final = 12
 FILE_BYTES_MIN: Final = 32 << 20
 """Arrays from this size on live in files."""
 
@@ -72,31 +73,39 @@ class IdTable:
         tags = hashes(lo, hi) >> _32
         slots = (tags >> np.uint64(32 - self._bits)).astype(np.int64)
         mask = len(self._slots) - 1
-        open_: Ints | None = None
-        while True:
+        open_ = np.arange(len(lo))
+        while len(open_) > FEW:
             values = self._slots[slots]
-            same = np.flatnonzero((values >> _32) == tags)
+            going = values != 0
+            same = np.flatnonzero(going & ((values >> _32) == tags))
             if len(same):
-                same = same[values[same] != 0]
                 places = ((values[same] & _LOW) - _ONE).astype(np.int64)
-                here = same if open_ is None else open_[same]
+                here = open_[same]
                 there_lo, there_hi = self._ids_at(places)
                 equal = (there_lo == lo[here]) & (there_hi == hi[here])
                 found[here[equal]] = places[equal]
-                going = values != 0
                 going[same[equal]] = False
-            else:
-                going = values != 0
             left = np.flatnonzero(going)
-            if not len(left):
-                return found
-            open_ = left if open_ is None else open_[left]
-            tags = tags[left]
-            slots = (slots[left] + 1) & mask
+            open_, tags, slots = open_[left], tags[left], (slots[left] + 1) & mask
+        for index, tag, slot in zip(open_.tolist(), tags.tolist(), slots.tolist(), strict=True):
+            found[index] = self._walk(int(lo[index]), int(hi[index]), tag, slot)
+        return found
+
+    def _walk(self, lo: int, hi: int, tag: int, slot: int) -> int:
+        """One id's place from `slot` on: the last few of a batch are cheaper without columns."""
+        slots = self._slots
+        while value := int(slots[slot]):
+            if value >> 32 == tag:
+                place = (value & 0xFFFFFFFF) - 1
+                there_lo, there_hi = self._ids_at(np.array([place]))
+                if int(there_lo[0]) == lo and int(there_hi[0]) == hi:
+                    return place
+            slot = (slot + 1) & (len(slots) - 1)
+        return -1
 
     def insert(self, lo: U64s, hi: U64s, places: Ints) -> None:
         """Add ids that are not in the table and differ from each other."""
-        while (self.count + len(lo)) * 5 > len(self._slots) * 3:
+        while (self.count + len(lo)) * 2 > len(self._slots):
             self._double()
         self._place(((hashes(lo, hi) >> _32) << _32) | (places.astype(np.uint64) + _ONE))
         self.count += len(lo)

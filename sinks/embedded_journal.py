@@ -150,11 +150,11 @@ class Journal:
             found = self._read(self.units)
             if found is None:
                 break
-            units, record, crc = found
-            yield self.units + 1, record
+            units, record, self._crc = found
+            first = self.units + 1
             self.units += units
             self.sequence += 1
-            self._crc = crc
+            yield first, record
         self._refuse_damage()
         self._truncate()
 

@@ -97,7 +97,7 @@ def plain_transfers(store: Store, events: Rows, timestamp: int) -> Plan | None:
     rows["timestamp"][: len(made)] = stamps[made]
     for half in ("id_lo", "id_hi"):
         rows[half][len(made) :] = events[half][burnt]
-    images = plain_images(store, rows, ordinals)
+    images = plain_images(store, rows[: len(made)], ordinals)
     if images is None or not _order_free(store, images):
         return None
     return Plan(results, Record(timestamp, True, rows, *EMPTY[1:]), images, ordinals)

@@ -35,8 +35,14 @@ class AssetsRole:
 
     def declare(self, app: Any) -> None:
         """The table and its web views; before the app is finalised."""
-        self.holdings = app.Table("holdings", partitions=self._partitions, key_type=str, value_type=dict,
-                                  help="Current holding of each asset.")  # fmt: skip
+        self.holdings = app.Table(
+            "holdings",
+            partitions=self._partitions,
+            key_type=str,
+            value_type=dict,
+            use_partitioner=True,  # a batch spans partitions: the key's own hash decides, as at the source
+            help="Current holding of each asset.",
+        )
         declare_views(app, self.holdings)
 
     async def open(self, app: Any) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from itertools import groupby
 from typing import Any
 
 from pipeline.domain.findings import connect_headers, quarantined
@@ -17,6 +16,7 @@ from pipeline.agents.runtime import Done, Message
 from pipeline.catalog import of_history
 from schemas.codec import Codec
 from sinks.sink import HistoryMessage
+from topics.producer import Outgoing
 
 
 class HistoryRole:
@@ -41,31 +41,30 @@ class HistoryRole:
         return await asyncio.to_thread(self._process, topic, batch)
 
     def _process(self, topic: str, batch: list[Message]) -> Done:
-        done = Done(counts={"messages": len(batch)})
-        by_partition = sorted(batch, key=lambda message: (message.partition, message.offset))
-        for partition, group in groupby(by_partition, key=lambda message: message.partition):
-            start = self._next.get((topic, partition))
-            if start is None:
-                start = self._history.open_partition(self._epoch, topic, partition)
-            messages = [message for message in group if message.offset >= start]
-            if not messages:
-                self._next[(topic, partition)] = start
-                continue
-            written = self._history.write(
-                [HistoryMessage(m.topic, m.partition, m.offset, m.timestamp_ms, m.value) for m in messages]
-            )
-            self._next[(topic, partition)] = messages[-1].offset + 1
-            for refused in written.refused:
-                done.outgoing += self._refused(messages, refused.offset, refused.reason)
-            done.counts = {**done.counts, "rows": done.counts.get("rows", 0) + written.rows}
+        fresh: list[HistoryMessage] = []
+        for m in sorted(batch, key=lambda message: (message.partition, message.offset)):
+            place = (topic, m.partition)
+            if place not in self._next:
+                self._next[place] = self._history.open_partition(self._epoch, topic, m.partition)
+            if m.offset >= self._next[place]:
+                fresh.append(HistoryMessage(m.topic, m.partition, m.offset, m.timestamp_ms, m.value))
+                self._next[place] = m.offset + 1
+        done = Done(counts={"messages": len(batch)}, commit=self._history.flush)
+        if not fresh:
+            return done
+        written = self._history.write(self._epoch, fresh)
+        originals = {(m.partition, m.offset): m for m in batch}
+        for refused in written.refused:
+            original = originals[refused.message.partition, refused.message.offset]
+            done.outgoing.append(self._refused(original, refused.reason, refused.detail))
+        done.counts = {"messages": len(batch), "rows": sum(written.rows.values()), "duplicates": written.duplicates}
         return done
 
-    def _refused(self, messages: list[Message], offset: int, detail: str) -> list[Any]:
-        message = next(m for m in messages if m.offset == offset)
+    def _refused(self, message: Message, reason: str, detail: str) -> Outgoing:
         if message.topic == "quarantine.v1":  # a refused quarantine item can't go there again
-            raise RuntimeError(f"quarantine.v1@{offset} is refused by ClickHouse: {detail}")
+            raise RuntimeError(f"quarantine.v1@{message.offset} is refused by ClickHouse: {detail}")
         item = quarantined(
-            self.name, message.topic, message.partition, offset, self._epoch, "refused_by_sink", detail,
+            self.name, message.topic, message.partition, message.offset, self._epoch, reason, detail,
             message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
         )  # fmt: skip
-        return [outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item))]
+        return outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item))

@@ -13,7 +13,8 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +45,7 @@ class Done:
     """What came of a batch."""
 
     outgoing: list[Outgoing] = field(default_factory=list)  # to publish before acknowledging
+    commit: Callable[[], None] | None = None  # makes the effect final, after publishing
     counts: Mapping[str, int] = field(default_factory=dict)  # added to the role's counters
     stopped: str | None = None  # a chain's books stop here: why. What follows is not acknowledged
     acknowledged: int | None = None  # messages of the batch that are done; None: all
@@ -77,6 +79,7 @@ class Progress:
         self.produced: dict[str, dict[int, int]] = {}
         self.counts: dict[str, int] = {}
         self.block = -1
+        self.busy: list[float] = []  # monotonic seconds: start of the first batch, end of the last
 
     def add(self, counts: Mapping[str, int]) -> None:
         for name, count in counts.items():
@@ -96,6 +99,7 @@ class Progress:
             "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in self.produced.items()},
             "counts": self.counts,
             "block": self.block,
+            "busy": self.busy,
             **more,
         }
         sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
@@ -108,7 +112,8 @@ class Worker:
     def __init__(self, settings: Settings, role: Role, supervised: bool) -> None:
         self.role = role
         self.progress = Progress(role.name, supervised)
-        self._settings = settings
+        datadir = settings.data_dir / "faust" / role.name
+        datadir.mkdir(parents=True, exist_ok=True)
         self._producer = Producer(settings.kafka_url)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -117,7 +122,7 @@ class Worker:
             f"tidebook-{role.name}",
             broker="kafka://" + settings.kafka_url.replace(",", ";kafka://"),
             store="memory://",
-            datadir=str(settings.data_dir / "faust" / role.name),
+            datadir=str(datadir),
             topic_allow_declare=False,
             topic_disable_leader=True,
             consumer_auto_offset_reset="earliest",
@@ -151,11 +156,16 @@ class Worker:
         if self._stop.is_set():
             await asyncio.Event().wait()  # nothing more is done or acknowledged; we are ending
         batch = [_message(event) for event in events]
+        started = time.monotonic()
         try:
             async with self._effect:
                 done = await self.role.process(topic, batch)
                 for name, parts in (await self._producer.send_many(done.outgoing)).items():
                     self.progress.produced.setdefault(name, {}).update(parts)
+                if done.commit is not None:
+                    await asyncio.to_thread(done.commit)
+                if self.app.tables.data:  # a table's changelog must be out before the acknowledgement
+                    await self.app.producer.flush()
             finished = len(events) if done.acknowledged is None else done.acknowledged
             for event in events[:finished]:
                 await stream.ack(event)
@@ -166,30 +176,44 @@ class Worker:
         for message in batch[:finished]:
             self.progress.position.setdefault(message.topic, {})[message.partition] = message.offset + 1
         self.progress.add(done.counts)
+        self.progress.busy = [*(self.progress.busy or [started])[:1], time.monotonic()]
         self.progress.tell(force=bool(done.stopped), **({"stopped": done.stopped} if done.stopped else {}))
         if done.stopped:
             await asyncio.Event().wait()
 
     async def run(self) -> int:
-        """Until stopped; 0, or DEFECT_EXIT after a defect (told on stderr in one line)."""
-        await self._producer.start()
-        await self.role.open(self.app)
-        self.app.finalize()
-        self.app.web  # noqa: B018  (Faust builds its web app on first access)
-        await self.app.start()
-        self.progress.tell(force=True, ready=True)
-        ticker = asyncio.create_task(self._tick())
-        await self._stop.wait()
-        ticker.cancel()
-        if self._failure is None:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.app.stop(), timeout=10)
-            await self.role.close()
+        """Until stopped; 0, or DEFECT_EXIT after a defect (told on stderr, its last line saying what)."""
+        ticker: asyncio.Task[None] | None = None
+        try:
+            await self._producer.start()
+            await self.role.open(self.app)
+            self.app.finalize()
+            await self.app.start()
+            self.progress.tell(force=True, ready=True, topics=list(self.role.topics))
+            ticker = asyncio.create_task(self._tick())
+            await self._stop.wait()
+        except Exception as error:  # the process ends either way; the supervisor is told why
+            self._failure = error
+        if ticker is not None:
+            ticker.cancel()
+        if self._failure is not None:
+            return await self._failed(self._failure)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.app.stop(), timeout=10)
+        await self.role.close()
+        await self._producer.stop()
+        self.progress.tell(force=True, ended=True)
+        return 0
+
+    async def _failed(self, failure: BaseException) -> int:
+        """End without a commit: what was not acknowledged comes again."""
+        with contextlib.suppress(Exception):
             await self._producer.stop()
-            self.progress.tell(force=True, ended=True)
-            return 0
-        sys.stderr.write(f"tidebook work {self.role.name}: {type(self._failure).__name__}: {self._failure}\n")
-        self.progress.tell(force=True, failed=f"{type(self._failure).__name__}: {self._failure}")
+        said = f"{type(failure).__name__}: {failure}".splitlines()[0]
+        traceback.print_exception(failure, file=sys.stderr)
+        sys.stderr.write(f"tidebook work {self.role.name}: {said}\n")
+        sys.stderr.flush()
+        self.progress.tell(force=True, failed=said)
         return DEFECT_EXIT
 
     def stop(self) -> None:

@@ -157,7 +157,7 @@ class Run:
             if name == "created":
                 self.stamps[event.id] = result.timestamp
             elif name == "exists":
-                assert self.stamps[event.id] == result.timestamp, where
+                assert self.stamps.get(event.id, result.timestamp) == result.timestamp, where
 
     def _row(self, op: str, row: dict[str, Any]) -> dict[str, Any]:
         fields = {k: self.number(v) for k, v in row.items() if k != "flags"}

@@ -1,4 +1,5 @@
-"""Random records of any schema (seeded), and one realistic block of transactions; shared by the schema tests."""
+"""Random records of any schema (seeded), and one realistic block of transactions; shared by the schema
+tests."""
 
 import random
 from decimal import Decimal
@@ -43,9 +44,10 @@ def random_value(form: Any, rng: random.Random, names: dict[str, Any] | None = N
 
 
 def block(transactions: int = 60, seed: int = 1) -> dict[str, Any]:
-    """An XrplLedger of payments: 2 or 3 balance changes each, 700 bytes raw, as mainnet ledgers have on average."""
+    """An XrplLedger of payments: 2 or 3 balance changes each, 700 bytes raw, as mainnet ledgers have on
+    average."""
     rng = random.Random(seed)
-    record = {
+    return {
         "chain": "xrpl:main",
         "chain_number": 0,
         "run": 90_000_000,
@@ -69,7 +71,6 @@ def block(transactions: int = 60, seed: int = 1) -> dict[str, Any]:
         "decoder_version": 1,
         "transactions": [_transaction(rng, index) for index in range(transactions)],
     }
-    return record
 
 
 def _hex(rng: random.Random, digits: int) -> str:

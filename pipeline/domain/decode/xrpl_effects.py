@@ -36,6 +36,8 @@ SILENT = (
     "ImportVLSequence",
 )
 
+_PARTS = ("NewFields", "FinalFields", "PreviousFields")
+
 NODE_ERRORS = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -83,14 +85,12 @@ def _release_what_lines_hold(effects: Effects, nodes: list[Any]) -> None:
     """Xahau locks an escrowed issued currency on the trust line (LockedBalance) and leaves it in the line's
     Balance: there the escrow or channel itself holds nothing.
     """
-    parts = ("NewFields", "FinalFields", "PreviousFields")
-    for wrapped in nodes:
-        for node in wrapped.values() if isinstance(wrapped, Mapping) else ():
-            if any("LockedBalance" in (node.get(part) or ()) for part in parts if isinstance(node, Mapping)):
-                for row in effects.object_changes:
-                    if row["held_asset"] != NATIVE:
-                        row["held_asset"], row["held_before"], row["held_after"] = None, "0", "0"
-                return
+    bodies = [node for wrapped in nodes if isinstance(wrapped, Mapping) for node in wrapped.values()]
+    fields = [node.get(part) for node in bodies if isinstance(node, Mapping) for part in _PARTS]
+    if any(isinstance(part, Mapping) and "LockedBalance" in part for part in fields):
+        for row in effects.object_changes:
+            if row["held_asset"] != NATIVE:
+                row["held_asset"], row["held_before"], row["held_after"] = None, "0", "0"
 
 
 def mpt_rows(effects: Effects) -> list[dict[str, Any]]:

@@ -126,9 +126,11 @@ def native_fields(action: str, node: Mapping[str, Any]) -> dict[str, tuple[int, 
 
 def _states(action: str, node: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """(PreviousFields, NewFields or FinalFields)."""
-    if action == "created":
-        return {}, node.get("NewFields") or {}
-    return node.get("PreviousFields") or {}, node.get("FinalFields") or {}
+    previous = {} if action == "created" else node.get("PreviousFields") or {}
+    fields = node.get("NewFields" if action == "created" else "FinalFields") or {}
+    if not isinstance(previous, Mapping) or not isinstance(fields, Mapping):
+        raise ValueError("fields are not an object")
+    return previous, fields
 
 
 def _row(kind: str, action: str, node: Mapping[str, Any], owner: Any, destination: Any) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""What the history sink remembers to make every effect exactly once.
+
+A batch leaves three marks. An *intent* before its first insert; its rows, among them one in `sink_applied` per
+message, told apart by content; and, after all inserts, one row per table in `sink_progress`, written as a single
+block: the commit. An intent beyond the committed offset of its epoch is a batch that was cut off: its rows are
+deleted by their origin, `sink_applied` included, and nothing has happened. So a block counts as applied only if all
+its rows are there. DESIGN.md, "History (ClickHouse)".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+from uuid import uuid4
+
+from sinks.clickhouse_client import Client
+from sinks.ddl import APPLIED_TABLE, IDENTITY, literal
+
+Identity = tuple[int, int, str, str, int]  # in the order of ddl.IDENTITY
+Partition = tuple[str, str, int]  # epoch, topic, partition
+
+PROGRESS_TABLE: Final = "sink_progress"
+INTENTS_TABLE: Final = "sink_intents"
+_ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
+
+COMMIT_TABLES: Final = (
+    f"""CREATE TABLE IF NOT EXISTS {PROGRESS_TABLE} (
+  epoch LowCardinality(String) COMMENT 'Incarnation of the topic; offsets mean something only within one.',
+  topic LowCardinality(String) COMMENT 'Topic.',
+  partition Int32 COMMENT 'Partition of the topic.',
+  `table` LowCardinality(String) COMMENT 'Table that the rows went to.',
+  from_offset Int64 COMMENT 'First offset of the commit.',
+  to_offset Int64 COMMENT 'Last offset of the commit: reading goes on after it.',
+  block Int64 COMMENT 'Ledger index or block number of the last message; -1 for none.',
+  block_hash String COMMENT 'Hash of that block.',
+  rows UInt64 COMMENT 'Rows inserted.',
+  duplicates UInt64 COMMENT 'Messages dropped because their content had been applied.',
+  refused UInt64 COMMENT 'Messages that could not be taken.',
+  committed_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When.'
+)
+ENGINE = MergeTree ORDER BY (topic, partition, epoch, to_offset, `table`)
+COMMENT 'One row per commit and table: up to where each partition is in the tables.'""",
+    f"""CREATE TABLE IF NOT EXISTS {INTENTS_TABLE} (
+  batch String COMMENT 'Id of the batch.',
+  epoch LowCardinality(String) COMMENT 'Incarnation of the topic.',
+  topic LowCardinality(String) COMMENT 'Topic.',
+  partition Int32 COMMENT 'Partition of the topic.',
+  from_offset Int64 COMMENT 'First offset of the batch.',
+  to_offset Int64 COMMENT 'Last offset of the batch.',
+  undone UInt8 COMMENT '0: inserts may follow. 1: its rows were deleted again.',
+  at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When.'
+)
+ENGINE = MergeTree ORDER BY (topic, partition, epoch, to_offset)
+COMMENT 'One row before the first insert of every batch, one more where it was undone.'""",
+)
+
+
+@dataclass(frozen=True)
+class Intent:
+    """A batch's offsets in one partition."""
+
+    where: Partition
+    from_offset: int
+    to_offset: int
+    batch: str = field(default_factory=lambda: uuid4().hex)
+
+
+@dataclass
+class Pending:
+    """What was written to one partition since the last commit."""
+
+    from_offset: int
+    to_offset: int
+    block: int = -1
+    block_hash: str = ""
+    duplicates: int = 0
+    refused: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+
+
+class Commits:
+    """The marks, over a client. Every method is one statement or a few that may be cut off anywhere."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def create_tables(self) -> None:
+        """Create the tables of the marks; that of what was applied comes from the schemas."""
+        for statement in COMMIT_TABLES:
+            self._client.command(statement)
+
+    def begin(self, intents: Sequence[Intent]) -> None:
+        """Tell that rows of these offsets may appear."""
+        self._mark(intents, undone=0)
+
+    def undone(self, intents: Sequence[Intent]) -> None:
+        """Tell that no rows of these batches are left."""
+        self._mark(intents, undone=1)
+
+    def commit(self, pending: dict[Partition, Pending]) -> None:
+        """Commit in one block, so all or nothing."""
+        names = "epoch topic partition table from_offset to_offset block block_hash rows duplicates refused".split()
+        rows = [
+            (*where, table, of.from_offset, of.to_offset, of.block, of.block_hash, count, of.duplicates, of.refused)
+            for where, of in pending.items()
+            for table, count in sorted(of.rows.items())
+        ]
+        if rows:
+            self._client.insert(PROGRESS_TABLE, rows, column_names=names)
+
+    def committed(self, topic: str, partition: int) -> dict[str, int]:
+        """Last committed offset by epoch."""
+        sql = f"SELECT epoch, max(to_offset) FROM {PROGRESS_TABLE} WHERE {_of(topic, partition)} GROUP BY epoch"
+        return dict(self._client.query(sql).result_rows)
+
+    def cut_off(self, epoch: str, topic: str, partition: int) -> list[Intent]:
+        """Batches that began and were neither committed nor undone: of this partition, and of any partition in
+        epochs that are over, for the same content may come back in another one.
+        """
+        of_topic = f"topic = {literal(topic)}"
+        ours = f"{of_topic} AND (partition = {int(partition)} OR epoch != {literal(epoch)})"
+        sql = f"SELECT epoch, partition, max(to_offset) FROM {PROGRESS_TABLE} WHERE {of_topic} GROUP BY epoch, partition"
+        committed = {(one, place): last for one, place, last in self._client.query(sql).result_rows}
+        sql = (
+            f"SELECT epoch, partition, min(from_offset), max(to_offset), batch FROM {INTENTS_TABLE} "
+            f"WHERE {ours} GROUP BY epoch, partition, batch HAVING max(undone) = 0"
+        )
+        return [
+            Intent((one, topic, place), max(first, committed.get((one, place), -1) + 1), last, batch)
+            for one, place, first, last, batch in self._client.query(sql).result_rows
+            if last > committed.get((one, place), -1)
+        ]
+
+    def applied(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
+        """Those of `identities` whose messages were applied before, in whatever epoch."""
+        found: set[Identity] = set()
+        for some in _slices(identities, _ASKED_AT_ONCE):
+            values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
+            sql = f"SELECT {_COLUMNS} FROM {APPLIED_TABLE} WHERE _topic = {literal(topic)} AND ({_COLUMNS}) IN ({values})"
+            found.update(tuple(row) for row in self._client.query(sql).result_rows)
+        return found
+
+    def _mark(self, intents: Sequence[Intent], undone: int) -> None:
+        names = "batch epoch topic partition from_offset to_offset undone".split()
+        rows = [(one.batch, *one.where, one.from_offset, one.to_offset, undone) for one in intents]
+        if rows:
+            self._client.insert(INTENTS_TABLE, rows, column_names=names)
+
+
+def delete_rows(client: Client, table: str, condition: str) -> int:
+    """Delete the rows of `table` under `condition` and wait until they are gone; how many there were."""
+    count = int(client.query(f"SELECT count() FROM {table} WHERE {condition}").result_rows[0][0])
+    if count:
+        client.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+    return count
+
+
+def origin_range(intent: Intent) -> str:
+    """Condition on the origin columns: the rows of an intent."""
+    epoch, topic, partition = intent.where
+    return (
+        f"_epoch = {literal(epoch)} AND _topic = {literal(topic)} AND _partition = {partition} "
+        f"AND _offset BETWEEN {intent.from_offset} AND {intent.to_offset}"
+    )
+
+
+_COLUMNS: Final = ", ".join(IDENTITY)
+
+
+def _of(topic: str, partition: int) -> str:
+    return f"topic = {literal(topic)} AND partition = {int(partition)}"
+
+
+def _slices(items: Iterable[Identity], size: int) -> Iterator[list[Identity]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

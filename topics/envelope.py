@@ -1,0 +1,108 @@
+"""What goes around a record: key, partition and headers of a message, as pure functions.
+
+Headers are CloudEvents 1.0 in Kafka's binary mode: ce_id, ce_source, ce_type, ce_time, ce_specversion and
+content-type. ce_id is a hash of the message itself, so the same event sent again carries the same id.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from schemas.codec import Codec
+from schemas.loader import ONE_PER_CHAIN, Schema
+
+SPEC_VERSION = "1.0"
+CONTENT_TYPE = "application/avro"
+DEFAULT_SOURCE = "tidebook"
+RESERVED = frozenset({"ce_id", "ce_source", "ce_type", "ce_time", "ce_specversion", "content-type"})
+
+_ID_BYTES = 16
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message to publish; `partition` None = by the key's hash."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    partition: int | None = None
+
+
+def headers(
+    *, ce_id: str, source: str, type_name: str, time_ms: int, more: Iterable[tuple[str, bytes]] = ()
+) -> Headers:
+    """Headers of one message; `time_ms` since 1970. Of `more`, names that stand here already are left out."""
+    ours = {
+        "ce_id": ce_id,
+        "ce_source": source,
+        "ce_type": type_name,
+        "ce_time": rfc3339(time_ms),
+        "ce_specversion": SPEC_VERSION,
+        "content-type": CONTENT_TYPE,
+    }
+    own = [(name, value.encode()) for name, value in ours.items()]
+    return own + [(name, value) for name, value in more if name not in RESERVED]
+
+
+def outgoing(
+    codec: Codec,
+    topic: str,
+    key: str | bytes | None,
+    record: Mapping[str, Any],
+    *,
+    value: bytes | None = None,
+    partition: int | None = None,
+    headers: Iterable[tuple[str, bytes]] = (),
+) -> Outgoing:
+    """The message of `record`; `value` is its encoding where the caller has it, `headers` are added to ours.
+
+    Raises EncodeError, KeyError for an unknown topic, ValueError where a topic with one partition per chain
+    gets no partition.
+    """
+    schema = codec.schema(topic)
+    if partition is None and schema.topic["partitions"] == ONE_PER_CHAIN:
+        raise ValueError(f"{topic}: a message needs the partition of its chain")
+    encoded = codec.encode(topic, record) if value is None else value
+    made = _headers(
+        ce_id=message_id(topic, encoded),
+        source=str(record.get("chain") or DEFAULT_SOURCE),
+        type_name=schema.name,
+        time_ms=event_time_ms(schema, record),
+        more=headers,
+    )
+    return Outgoing(topic, key.encode() if isinstance(key, str) else key, encoded, tuple(made), partition)
+
+
+_headers = headers  # `outgoing` has an argument of that name
+
+
+def message_id(topic: str, value: bytes) -> str:
+    """ce_id: BLAKE2b-128 of the message under its topic, 32 hex digits."""
+    return blake2b(
+        value, digest_size=_ID_BYTES, person=blake2b(topic.encode(), digest_size=16).digest()
+    ).hexdigest()
+
+
+def event_time_ms(schema: Schema, record: Mapping[str, Any]) -> int:
+    """Time of the event: the record's first timestamp-millis field, 0 if it has none."""
+    for field in schema.resolution["fields"]:
+        form = field["type"]
+        if isinstance(form, dict) and form.get("logicalType") == "timestamp-millis":
+            return int(record[field["name"]])
+    return 0
+
+
+def rfc3339(time_ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339 in UTC; times that the calendar cannot hold stand at its ends."""
+    try:
+        moment = _EPOCH + timedelta(milliseconds=time_ms)
+    except OverflowError:
+        moment = (datetime.max if time_ms > 0 else datetime.min).replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

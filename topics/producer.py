@@ -1,0 +1,141 @@
+"""A thin producer: a batch of messages is published when every one of them is acknowledged.
+
+acks=all, idempotent where the broker can. aiokafka keeps one request per partition in flight, so the order
+within a partition holds also where it cannot. There is no linger: a whole batch is queued before the sender
+runs.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from topics.broker import (
+    CONNECT_TIMEOUT_S,
+    BrokerError,
+    all_topics,
+    bootstrap_servers,
+    can_be_idempotent,
+)
+from topics.envelope import Outgoing
+from topics.plan import MAX_MESSAGE_BYTES
+
+BATCH_BYTES = MAX_MESSAGE_BYTES // 2  # the broker's limit is on whole batches
+REQUEST_TIMEOUT_MS = 30_000
+
+__all__ = ["Outgoing", "Producer"]
+
+
+class Producer:
+    """Publishes to the broker at `url` (host:port[,host:port], setting TIDEBOOK_KAFKA_URL)."""
+
+    def __init__(self, url: str, compression: str | None = None) -> None:
+        self._url = url
+        self._compression = compression
+        self._producer: AIOKafkaProducer | None = None
+        self._partitions: dict[str, int] = {}  # of the topics known to exist
+        self.idempotent = False
+
+    async def start(self) -> None:
+        """Connect. Raises BrokerError, ValueError for a malformed url."""
+        plain = await self._started(idempotent=False)
+        try:
+            self.idempotent = await can_be_idempotent(plain.client)
+        except BaseException:
+            await plain.stop()
+            raise
+        if self.idempotent:
+            await plain.stop()
+            plain = await self._started(idempotent=True)
+        self._producer = plain
+
+    async def stop(self) -> None:
+        """Flush and disconnect; a second call does nothing."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def send_many(self, messages: Sequence[Outgoing]) -> dict[str, dict[int, int]]:
+        """Publish and wait for every acknowledgement: topic -> partition -> next offset after the last of
+        ours.
+
+        Order within a partition is the order given. Raises BrokerError if any message was not acknowledged
+        (others may have been: sending all again is safe, for every effect is idempotent), ValueError for a
+        partition or topic that is not there.
+        """
+        producer = self._running()
+        await self._check(messages)
+        pending: list[asyncio.Future[Any]] = []
+        try:
+            for message in messages:
+                pending.append(
+                    await producer.send(
+                        message.topic,
+                        message.value,
+                        key=message.key,
+                        partition=message.partition,
+                        headers=list(message.headers),
+                    )
+                )
+        except KafkaError as cause:
+            await asyncio.gather(*pending, return_exceptions=True)
+            raise BrokerError(self._url, f"{messages[len(pending)].topic}: {cause}") from cause
+        answers = await asyncio.gather(*pending, return_exceptions=True)
+        return self._next_offsets(messages, answers)
+
+    def _next_offsets(
+        self, messages: Sequence[Outgoing], answers: Sequence[Any]
+    ) -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {}
+        for message, answer in zip(messages, answers, strict=True):
+            if isinstance(answer, KafkaError):
+                raise BrokerError(self._url, f"{message.topic}: {answer}") from answer
+            if isinstance(answer, BaseException):
+                raise answer
+            parts = found.setdefault(message.topic, {})
+            parts[answer.partition] = max(parts.get(answer.partition, 0), answer.offset + 1)
+        return found
+
+    async def _check(self, messages: Sequence[Outgoing]) -> None:
+        """Topics and partitions are there: a broker may create what is named, or keep us waiting for it."""
+        producer = self._running()
+        for message in messages:
+            if not self._has(message):
+                self._partitions = await all_topics(producer.client)
+            if message.topic not in self._partitions:
+                raise ValueError(f"topic {message.topic} is not on the broker: run `tidebook topics apply`")
+            if not self._has(message):
+                raise ValueError(
+                    f"topic {message.topic} has {self._partitions[message.topic]} partitions, none numbered "
+                    f"{message.partition}: run `tidebook topics apply`"
+                )
+
+    def _has(self, message: Outgoing) -> bool:
+        return (message.partition or 0) < self._partitions.get(message.topic, 0)
+
+    def _running(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise RuntimeError("the producer is not started")
+        return self._producer
+
+    async def _started(self, *, idempotent: bool) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers(self._url),
+            client_id="tidebook",
+            acks="all",
+            enable_idempotence=idempotent,
+            compression_type=self._compression,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=MAX_MESSAGE_BYTES,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+        )
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await producer.start()
+        except (TimeoutError, KafkaError) as cause:
+            await producer.stop()
+            detail = cause if str(cause) else f"no answer within {CONNECT_TIMEOUT_S:g} s"
+            raise BrokerError(self._url, detail) from cause
+        return producer
