@@ -119,8 +119,10 @@ class _Resolution:
         name = full_name(schema["name"], schema.get("namespace", namespace))
         if name in self.defined:
             raise SchemaFault(f"{path or 'schema'}: {name} is defined twice")
-        self.defined.add(name)
         inner = namespace_of(name)
+        if namespace and not inner:
+            raise SchemaFault(f"{path or 'schema'}: {name} has no namespace within {namespace}")
+        self.defined.add(name)
         form: dict[str, Any] = {"type": schema["type"], "name": name, **self._doc(schema)}
         if schema.get("aliases"):
             form["aliases"] = [full_name(alias, inner) for alias in schema["aliases"]]

@@ -80,12 +80,12 @@ def lint(schemas: Sequence[Schema]) -> list[str]:
     return found
 
 
-def committed_versions(root: Path = PACKAGE) -> list[tuple[str, tuple[Entry, ...]]]:
+def committed_versions() -> list[tuple[str, tuple[Entry, ...]]]:
     """The committed versions of registry.json, newest first, as (commit, entries); [] where git has none."""
-    commits = _git(root, "log", f"-{HISTORY_MAX}", "--format=%h", "--", REGISTRY_FILE.name)
+    commits = _git(PACKAGE, "log", f"-{HISTORY_MAX}", "--format=%h", "--", REGISTRY_FILE.name)
     versions = []
     for commit in (commits or "").split():
-        text = _git(root, "show", f"{commit}:./{REGISTRY_FILE.name}")
+        text = _git(PACKAGE, "show", f"{commit}:./{REGISTRY_FILE.name}")
         if text is not None:
             versions.append((commit, parse_entries(text)))
     return versions

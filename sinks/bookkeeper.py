@@ -97,23 +97,28 @@ class Bookkeeper:
 
     def book_of(self, asset: str) -> int:
         """Number of an asset's book; claims one if it has none yet."""
-        known = self._ledgers.get(asset)
-        if known is not None:
-            return known
-        claim = book_claim(asset)
-        for probe in range(1 << 16):
-            number = book_number(asset, probe)
-            event = ACCOUNT_STRUCT.pack(
-                number.to_bytes(16, "little"), ZERO, ZERO, ZERO, ZERO, claim,
-                0, 0, 0, number, AccountCode.BOOK, 0, 0,
-            )  # fmt: skip
-            status = _statuses(self._books.create_accounts_packed(event))[0]
-            if status in (ACCOUNT_CREATED, ACCOUNT_EXISTS):
-                self._ledgers[asset] = number
-                return number
-            if status != BOOK_TAKEN:
-                raise BooksDefect(f"book {number} of {asset}: {CreateAccountStatus(int(status)).name}")
-        raise BooksDefect(f"no free book number for {asset}")
+        if asset not in self._ledgers:
+            self._claim([asset])
+        return self._ledgers[asset]
+
+    def _claim(self, assets: Sequence[str]) -> None:
+        """Claim a book for each of these assets: the first number that is free or already its own."""
+        wanted = [(asset, 0) for asset in assets]
+        while wanted:
+            part, rest = wanted[:BATCH_MAX], wanted[BATCH_MAX:]
+            events = [_claim_event(asset, book_number(asset, probe)) for asset, probe in part]
+            taken = []
+            for (asset, probe), status in zip(part, _statuses(self._create(events)), strict=True):
+                if status in (ACCOUNT_CREATED, ACCOUNT_EXISTS):
+                    self._ledgers[asset] = book_number(asset, probe)
+                elif status == BOOK_TAKEN:
+                    taken.append((asset, probe + 1))
+                else:
+                    raise BooksDefect(f"book of {asset}: {CreateAccountStatus(int(status)).name}")
+            wanted = taken + rest
+
+    def _create(self, events: Sequence[bytes]) -> bytes:
+        return self._books.create_accounts_packed(b"".join(events))
 
     def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         """Book these blocks, in order; per block what now stands in the books because of it.
@@ -150,18 +155,19 @@ class Bookkeeper:
 
     def _create_accounts(self, refs: Iterable[AccountRef]) -> None:
         new = [ref for ref in dict.fromkeys(refs) if ref not in self._ids]
+        self._claim([asset for asset in dict.fromkeys(ref.asset for ref in new) if asset not in self._ledgers])
         events = []
         for ref in new:
             ident = self._ids[ref] = account_id(ref)
             events.append(
                 ACCOUNT_STRUCT.pack(
                     ident, ZERO, ZERO, ZERO, ZERO, owner_id(ref.owner), 0, 0, 0,
-                    self.book_of(ref.asset), ref.code, 0, 0,
+                    self._ledgers[ref.asset], ref.code, 0, 0,
                 )
             )  # fmt: skip
         for start in range(0, len(events), BATCH_MAX):
             part = events[start : start + BATCH_MAX]
-            for at, status in enumerate(_statuses(self._books.create_accounts_packed(b"".join(part)))):
+            for at, status in enumerate(_statuses(self._create(part))):
                 if status not in (ACCOUNT_CREATED, ACCOUNT_EXISTS):
                     for ref in new:
                         self._ids.pop(ref, None)
@@ -307,6 +313,14 @@ class Bookkeeper:
                 amount, chunk = int.from_bytes(row[3], "little"), int.from_bytes(row[5], "little")
                 found[row[0]] = _Stored(row[1], row[2], amount, row[10], (row[6], chunk))
         return found
+
+
+def _claim_event(asset: str, number: int) -> bytes:
+    """The control account that claims a book: its id is the book's number."""
+    return ACCOUNT_STRUCT.pack(
+        number.to_bytes(16, "little"), ZERO, ZERO, ZERO, ZERO, book_claim(asset),
+        0, 0, 0, number, AccountCode.BOOK, 0, 0,
+    )  # fmt: skip
 
 
 def _leg_id(base: int, transaction: int, leg: int) -> int:

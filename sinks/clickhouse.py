@@ -19,7 +19,16 @@ from schemas.codec import Codec, body, id_of
 from schemas.loader import Schema
 from schemas.registry import Registry, WireError
 from sinks import ddl
-from sinks.clickhouse_client import READ_SETTINGS, WRITE_SETTINGS, Client, DirectoryLock, Place, fault_code, one_line, rows
+from sinks.clickhouse_client import (
+    READ_SETTINGS,
+    WRITE_SETTINGS,
+    Client,
+    DirectoryLock,
+    Place,
+    fault_code,
+    one_line,
+    rows,
+)
 from sinks.clickhouse_commits import Commits, Identity, Intent, Partition, Pending, delete_rows, origin_range
 from sinks.container import Body, ContainerWriter
 from sinks.sink import HistoryMessage, Refused, WriteResult
@@ -65,11 +74,14 @@ class _Plan:
 class ClickHouseHistory:
     """The sink of DESIGN.md's history, embedded or on a server; see `sinks.sink.Sink`. One thread writes."""
 
-    def __init__(self, place: Place, schemas: Iterable[Schema], codec: Codec, registry: Registry, role: str = "history") -> None:
+    def __init__(
+        self, place: Place, schemas: Iterable[Schema], codec: Codec, registry: Registry, role: str = "history"
+    ) -> None:
         self._place, self._codec, self._registry, self._role = place, codec, registry, role
         self._schemas = {schema.topic_name: schema for schema in schemas if schema.clickhouse is not None}
         self._tables = {
-            topic: (*ddl.tables(schema.raw), ddl.applied(schema.raw)) for topic, schema in self._schemas.items()
+            topic: (*ddl.tables(schema.raw), ddl.applied(schema.raw))
+            for topic, schema in self._schemas.items()
         }
         self._identity = {topic: ddl.identity(schema.raw) for topic, schema in self._schemas.items()}
         self._plans: dict[tuple[str, int], _Plan] = {}
@@ -220,7 +232,10 @@ class ClickHouseHistory:
         plan = self._plans.get((topic, schema_id))
         if plan is None:
             ours, writer = self._schemas[topic].raw, self._registry.by_id(schema_id)
-            made = {table.name: ddl.insert_select(table, topic, ours, writer, _STAGE) for table in self._tables[topic]}
+            made = {
+                table.name: ddl.insert_select(table, topic, ours, writer, _STAGE)
+                for table in self._tables[topic]
+            }
             counts = [ddl.count_rows(table, ours, writer, _STAGE) for table in self._tables[topic]]
             plan = _Plan(
                 create_stage=ddl.create_stage(_STAGE, writer),
@@ -232,31 +247,56 @@ class ClickHouseHistory:
         return plan
 
     def _load(self, plan: _Plan, epoch: str, topic: str, group: Sequence[_Incoming]) -> _Loaded:
-        """Insert a group of one writer's schema; halve it where ClickHouse refuses it, down to the message."""
-        inserting = False
+        """Insert a group of one writer's schema but for the messages that ClickHouse refuses."""
+        good, refused = self._winnow(plan, epoch, group)
+        loaded = _Loaded(refused=refused)
+        if not good:
+            return loaded
+        if refused:
+            self._stage(plan, epoch, good)
         try:
-            self._stage(plan, epoch, group)
             counted = self._client.query(plan.count).result_rows
             for table in plan.inserts.keys() & {table for table, _, _ in counted}:
-                inserting = True
                 self._client.command(plan.inserts[table])
         except ClickHouseError as fault:
             if fault_code(fault) not in DATA_FAULTS:
                 raise
-            if inserting:
-                self._delete(epoch, topic, group)
+            self._delete(epoch, topic, good)
+            if len(good) == 1:
+                loaded.refused.append(self._refusal(good[0].message, fault))
+                return loaded
+            half = len(good) // 2
+            loaded.add(self._load(plan, epoch, topic, good[:half]))
+            return loaded.add(self._load(plan, epoch, topic, good[half:]))
+        loaded.rows.update({(partition, table): count for table, partition, count in counted})
+        return loaded
+
+    def _winnow(
+        self, plan: _Plan, epoch: str, group: Sequence[_Incoming]
+    ) -> tuple[list[_Incoming], list[Refused]]:
+        """(what ClickHouse can read, what not): halves a container that is refused, down to the one message.
+
+        Where nothing is refused, `group` is staged.
+        """
+        try:
+            self._stage(plan, epoch, group)
+        except ClickHouseError as fault:
+            if fault_code(fault) not in DATA_FAULTS:
+                raise
             if len(group) == 1:
-                return _Loaded(refused=[self._refusal(group[0].message, fault)])
+                return [], [self._refusal(group[0].message, fault)]
             half = len(group) // 2
-            loaded = self._load(plan, epoch, topic, group[:half])
-            return loaded.add(self._load(plan, epoch, topic, group[half:]))
-        return _Loaded(Counter({(partition, table): count for table, partition, count in counted}))
+            good, refused = self._winnow(plan, epoch, group[:half])
+            more_good, more_refused = self._winnow(plan, epoch, group[half:])
+            return good + more_good, refused + more_refused
+        return list(group), []
 
     def _stage(self, plan: _Plan, epoch: str, group: Sequence[_Incoming]) -> None:
         self._client.command(f"DROP TEMPORARY TABLE IF EXISTS {_STAGE}")
         self._client.command(plan.create_stage)
         bodies = (
-            Body(of.partition, of.offset, of.timestamp_ms, body(of.message)) for of in (one.message for one in group)
+            Body(of.partition, of.offset, of.timestamp_ms, body(of.message))
+            for of in (one.message for one in group)
         )
         self._client.raw_insert(_STAGE, insert_block=plan.writer.container(epoch, bodies), fmt="Avro")
 

@@ -75,7 +75,9 @@ class Place:
         if self.url is not None:
             client: Client = clickhouse_connect.get_client(dsn=self.url, settings=dict(settings))
         else:
-            client = clickhouse_connect.get_client(interface="chdb", path=str(self.path), settings=dict(settings))
+            client = clickhouse_connect.get_client(
+                interface="chdb", path=str(self.path), settings=dict(settings)
+            )
         return client
 
     def lock(self, role: str, wait_s: float = LOCK_WAIT_S) -> DirectoryLock | None:

@@ -103,7 +103,17 @@ class Commits:
         """Commit in one block, so all or nothing."""
         names = "epoch topic partition table from_offset to_offset block block_hash rows duplicates refused".split()
         rows = [
-            (*where, table, of.from_offset, of.to_offset, of.block, of.block_hash, count, of.duplicates, of.refused)
+            (
+                *where,
+                table,
+                of.from_offset,
+                of.to_offset,
+                of.block,
+                of.block_hash,
+                count,
+                of.duplicates,
+                of.refused,
+            )
             for where, of in pending.items()
             for table, count in sorted(of.rows.items())
         ]
@@ -112,7 +122,9 @@ class Commits:
 
     def committed(self, topic: str, partition: int) -> dict[str, int]:
         """Last committed offset by epoch."""
-        sql = f"SELECT epoch, max(to_offset) FROM {PROGRESS_TABLE} WHERE {_of(topic, partition)} GROUP BY epoch"
+        sql = (
+            f"SELECT epoch, max(to_offset) FROM {PROGRESS_TABLE} WHERE {_of(topic, partition)} GROUP BY epoch"
+        )
         return dict(self._client.query(sql).result_rows)
 
     def cut_off(self, epoch: str, topic: str, partition: int) -> list[Intent]:

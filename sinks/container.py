@@ -15,7 +15,19 @@ from typing import Any, Final, NamedTuple
 
 MAGIC: Final = b"Obj\x01"
 _WRAPPER_NAME: Final = "tidebook.sink.Message"
-_KEPT: Final = ("type", "name", "fields", "items", "values", "symbols", "size", "logicalType", "precision", "scale", "namespace")
+_KEPT: Final = (
+    "type",
+    "name",
+    "fields",
+    "items",
+    "values",
+    "symbols",
+    "size",
+    "logicalType",
+    "precision",
+    "scale",
+    "namespace",
+)
 
 
 class Body(NamedTuple):
@@ -31,7 +43,11 @@ def wrapper_schema(writer: Mapping[str, Any]) -> dict[str, Any]:
     """Avro schema of the container's records around the writer's record, without docs, defaults and aliases."""
     header = {"_epoch": "string", "_partition": "int", "_offset": "long", "_timestamp": "long"}
     fields = [{"name": name, "type": kind} for name, kind in header.items()]
-    return {"type": "record", "name": _WRAPPER_NAME, "fields": [*fields, {"name": "value", "type": _bare(writer)}]}
+    return {
+        "type": "record",
+        "name": _WRAPPER_NAME,
+        "fields": [*fields, {"name": "value", "type": _bare(writer)}],
+    }
 
 
 class ContainerWriter:

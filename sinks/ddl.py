@@ -35,7 +35,13 @@ ORIGIN: Final = {
     "_offset": ("Int64", "Offset of the message in the partition."),
 }
 IDENTITY: Final = ("chain_number", "block", "key", "hash", "chunk")
-IDENTITY_DEFAULTS: Final[Mapping[str, int | str]] = {"chain_number": 0, "block": -1, "key": "", "hash": "", "chunk": 0}
+IDENTITY_DEFAULTS: Final[Mapping[str, int | str]] = {
+    "chain_number": 0,
+    "block": -1,
+    "key": "",
+    "hash": "",
+    "chunk": 0,
+}
 APPLIED_TABLE: Final = "sink_applied"
 STAGE_HEADER: Final = {"_epoch": "String", "_partition": "Int32", "_offset": "Int64", "_timestamp": "Int64"}
 
@@ -200,9 +206,21 @@ def applied(raw: Mapping[str, Any]) -> Table:
         kind = "String" if isinstance(IDENTITY_DEFAULTS[name], str) else "Int64"
         sql = literal(IDENTITY_DEFAULTS[name])
         if name in fields:
-            sql = f"ifNull({{{fields[name]}}}, {sql})" if "Null" in shape.click_type(fields[name]) else f"{{{fields[name]}}}"
+            sql = (
+                f"ifNull({{{fields[name]}}}, {sql})"
+                if "Null" in shape.click_type(fields[name])
+                else f"{{{fields[name]}}}"
+            )
         columns.append(Column(name, kind, sql, f"Identity of the message: {name}."))
-    return Table(APPLIED_TABLE, "One row per message applied, by content.", "", "", tuple(columns), ("_topic", *IDENTITY), "")
+    return Table(
+        APPLIED_TABLE,
+        "One row per message applied, by content.",
+        "",
+        "",
+        tuple(columns),
+        ("_topic", *IDENTITY),
+        "",
+    )
 
 
 def create_table(table: Table) -> str:
@@ -224,7 +242,9 @@ def create_stage(name: str, writer: Mapping[str, Any]) -> str:
     return f"CREATE TEMPORARY TABLE {name} ({header}, value {Shape(writer).type}) ENGINE = Memory"
 
 
-def insert_select(table: Table, topic: str, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str | None:
+def insert_select(
+    table: Table, topic: str, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str
+) -> str | None:
     """INSERT … SELECT that fills `table` from `stage`, which holds messages of the writer's schema.
 
     A field that the writer's schema lacks has our default. None where it lacks the array of the rows: no row.
@@ -245,7 +265,9 @@ def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any],
     unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
     where = f" WHERE {unfolded.put(table.where)}" if table.where else ""
     source = f"(SELECT 0 AS _partition WHERE 0) AS {stage}" if unfolded.empty else unfolded.source(stage)
-    return f"SELECT {literal(table.name)} AS name, _partition, count() FROM {source}{where} GROUP BY _partition"
+    return (
+        f"SELECT {literal(table.name)} AS name, _partition, count() FROM {source}{where} GROUP BY _partition"
+    )
 
 
 def literal(value: Any) -> str:
@@ -303,7 +325,9 @@ class _Unfolding:
         for depth, level in enumerate(self.levels):
             joined = [_mangle(path) for path, used in self.depths.items() if used > depth]
             rows = f"arrayEnumerate({joined[0]}) AS {_mangle(level)}__row"
-            kept = [_mangle(path) for path in self.depths] + [f"{_mangle(up)}__row" for up in self.levels[: depth + 1]]
+            kept = [_mangle(path) for path in self.depths] + [
+                f"{_mangle(up)}__row" for up in self.levels[: depth + 1]
+            ]
             source = f"(SELECT {', '.join([*header, *kept])} FROM {source} ARRAY JOIN {', '.join([*joined, rows])})"
         return source
 
@@ -335,16 +359,24 @@ def _column(shape: Shape, name: str, spec: str | Mapping[str, Any]) -> Column:
         kind = spec.get("type") or shape.click_type(path)
         return Column(name, kind, f"{{{path}}}", spec.get("doc") or shape.doc(path), spec.get("codec"))
     if "row_of" in spec:
-        return Column(name, "UInt32", f"{_mangle(spec['row_of'])}__row", f"Place of the row in {spec['row_of']}, from 1.")
+        return Column(
+            name,
+            "UInt32",
+            f"{_mangle(spec['row_of'])}__row",
+            f"Place of the row in {spec['row_of']}, from 1.",
+        )
     if "decimal" in spec:
-        return Column(name, "Nullable(Decimal(76, 38))", _decimal(spec["decimal"]), spec["doc"], spec.get("codec"))
+        return Column(
+            name, "Nullable(Decimal(76, 38))", _decimal(spec["decimal"]), spec["doc"], spec.get("codec")
+        )
     return Column(name, spec["type"], spec["sql"], spec["doc"], spec.get("codec"))
 
 
 def _decimal(path: str) -> str:
     """The number of a plain decimal string; null where it has more than 38 digits on either side of the point."""
-    fraction = f"if(position({{{path}}}, '.') = 0, 0, length({{{path}}}) - position({{{path}}}, '.'))"
-    return f"if({fraction} > 38, NULL, toDecimal256OrNull({{{path}}}, 38))"
+    value = f"{{{path}}}"
+    inexact = f"position({value}, '.') > 0 AND length({value}) - position({value}, '.') > 38"
+    return f"if({inexact} OR positionCaseInsensitive({value}, 'e') > 0, NULL, toDecimal256OrNull({value}, 38))"
 
 
 def _column_ddl(column: Column) -> str:
@@ -359,7 +391,9 @@ def _parents(path: str) -> list[str]:
 
 def _leaf(level: str, shape: Shape) -> str:
     """Some field of the array's record that is no array itself, to unfold the level by."""
-    below = [path for path in shape.fields if path.startswith(f"{level}.") and "." not in path[len(level) + 1 :]]
+    below = [
+        path for path in shape.fields if path.startswith(f"{level}.") and "." not in path[len(level) + 1 :]
+    ]
     return next(path for path in below if not shape.is_array(path))
 
 
@@ -383,6 +417,17 @@ def _merge(one: Table, other: Table) -> Table:
     have = {column.name: column for column in one.columns}
     for column in other.columns:
         if column.name in have and have[column.name].type != column.type:
-            raise DdlFault(f"{one.name}.{column.name}: {have[column.name].type} in one schema, {column.type} in another")
+            raise DdlFault(
+                f"{one.name}.{column.name}: {have[column.name].type} in one schema, {column.type} in another"
+            )
     added = tuple(column for column in other.columns if column.name not in have)
-    return Table(one.name, one.doc, one.each, one.where, one.columns + added, one.order_by, one.partition_by, one.indexes)
+    return Table(
+        one.name,
+        one.doc,
+        one.each,
+        one.where,
+        one.columns + added,
+        one.order_by,
+        one.partition_by,
+        one.indexes,
+    )

@@ -51,6 +51,7 @@ async def plain_loop(url: str, end: int) -> tuple[float, int]:
 
 
 async def measure(recording: Path, data_dir: Path, rounds: int) -> dict[str, Any]:
+    data_dir.mkdir(parents=True)
     broker = EmbeddedBroker()
     url = await broker.start(data_dir / "broker.log")
     env = {"TIDEBOOK_DATA_DIR": str(data_dir), "TIDEBOOK_KAFKA_URL": url, "TIDEBOOK_EPOCH": uuid.uuid4().hex}

@@ -46,6 +46,7 @@ class World:
         self.entries: list[tuple[str, bytes]] = []
         self.genesis = Account(bytes.fromhex("B5F762798A53D543A014CAF8B297CFF8F2F937E8"))
         self.genesis.balance = self.total_coins
+        self.genesis.root.fields |= {"Balance": str(self.total_coins), "OwnerCount": 0, "Sequence": 1}
         self.accounts = [Account(self._draw_id(i)) for i in range(accounts)]
         self.currencies = [self._currency(i) for i in range(currencies)]
         self.issuances: list[Issuance] = []

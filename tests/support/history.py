@@ -42,14 +42,26 @@ def object_change(entry_type: str, entry_id: str, action: str = "created", **val
     """An object change; what is not given is null, held amounts 0."""
     names = "owner destination asset amount balance counter_asset counter_amount reference held_asset".split()
     empty: dict[str, Any] = dict.fromkeys(names)
-    kinds = {"entry_type": entry_type, "entry_id": entry_id, "action": action, "held_before": "0", "held_after": "0"}
+    kinds = {
+        "entry_type": entry_type,
+        "entry_id": entry_id,
+        "action": action,
+        "held_before": "0",
+        "held_after": "0",
+    }
     return {**empty, **kinds, **values}
 
 
 def mpt_change(issuance: str, account: str | None, action: str = "created", **values: str) -> dict[str, Any]:
     """An MPT change; amounts that are not given are 0."""
     names = "change locked_change outstanding_change amount locked outstanding".split()
-    head = {"issuance": issuance, "account": account, "issuer": "rIssuer", "action": action, "ambiguous": False}
+    head = {
+        "issuance": issuance,
+        "account": account,
+        "issuer": "rIssuer",
+        "action": action,
+        "ambiguous": False,
+    }
     return {**dict.fromkeys(names, "0"), **head, **values}
 
 
@@ -111,7 +123,14 @@ def expected(records: Sequence[dict[str, Any]]) -> dict[str, int]:
 
 def found(sink: ClickHouseHistory, final: int = 0) -> dict[str, int]:
     """The same as `expected`, from the tables, duplicates not hidden unless `final`."""
-    tables = ("xrpl_ledgers", "xrpl_transactions", "balance_changes", "object_changes", "mpt_changes", "gas_ledger")
+    tables = (
+        "xrpl_ledgers",
+        "xrpl_transactions",
+        "balance_changes",
+        "object_changes",
+        "mpt_changes",
+        "gas_ledger",
+    )
     counts = [f"(SELECT count() FROM {table}) AS {table}" for table in (*tables, "sink_applied")]
     sums = "(SELECT sum(fee) FROM gas_ledger) AS fees, (SELECT sum(toInt64(change)) FROM balance_changes) AS change"
     (row,) = sink.query(f"SELECT {', '.join(counts)}, {sums} SETTINGS final = {final}")
@@ -119,7 +138,17 @@ def found(sink: ClickHouseHistory, final: int = 0) -> dict[str, int]:
 
 
 def _random_transaction(made: random.Random, index: int) -> dict[str, Any]:
-    changes = [change(f"r{made.randrange(20)}", f"A{place}", str(made.randrange(-99, 99))) for place in range(made.randrange(4))]
+    changes = [
+        change(f"r{made.randrange(20)}", f"A{place}", str(made.randrange(-99, 99)))
+        for place in range(made.randrange(4))
+    ]
     objects = [object_change("Offer", f"{made.randrange(10**6):064X}")] if made.random() < 0.3 else []
     values = {"hash": f"{made.randrange(2**256):064X}", "raw": made.randbytes(60)}
-    return transaction(index, f"r{made.randrange(20)}", made.choice([0, 10, 12]), balance_changes=changes, object_changes=objects, **values)
+    return transaction(
+        index,
+        f"r{made.randrange(20)}",
+        made.choice([0, 10, 12]),
+        balance_changes=changes,
+        object_changes=objects,
+        **values,
+    )

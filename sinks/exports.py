@@ -1,0 +1,168 @@
+"""What `tidebook export`, `gas-report`, `provenance` and `balances` ask of the history: SQL and the shape of rows, pure.
+
+An Export is a query with its parameters and the function that turns each of its rows (as `ClickHouseHistory.query`
+gives them: wide integers as decimal strings) into output rows. Positions are ledger indexes or block numbers of one
+chain, that block included. The output is DESIGN.md's "What the commands print".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pipeline.domain.account import AccountCode
+from pipeline.domain.asset import mpt_issuer
+from pipeline.domain.quantise import units_to_decimal
+
+Row = dict[str, Any]
+END: Final = (1 << 62) - 1  # a position after every block
+LOCKED: Final = (AccountCode.ESCROW, AccountCode.CHANNEL)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A query, and what becomes of its rows."""
+
+    sql: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    shape: Callable[[Iterable[Row]], Iterator[Row]] = iter
+
+
+def export(kind: str, chain_number: int, at: int | None = None) -> Export:
+    """The export of a kind of EXPORTS. Raises KeyError naming the kinds there are."""
+    if kind not in EXPORTS:
+        raise KeyError(f"no export {kind!r}; there are {', '.join(EXPORTS)}")
+    sql, shape = EXPORTS[kind]
+    return Export(sql, {"chain_number": chain_number, "position": END if at is None else at}, shape)
+
+
+def owner_balances(owner: str, chain_number: int, at: int | None = None) -> Export:
+    """`tidebook balances OWNER`: the rows of export("balances") of one account."""
+    every = export("balances", chain_number, at)
+
+    def of_owner(rows: Iterable[Row]) -> Iterator[Row]:
+        return (row for row in balances(rows) if row["account"] == owner)
+
+    return Export(every.sql, every.parameters, of_owner)
+
+
+def gas_report(chain_number: int, owner: str | None = None) -> Export:
+    """Fees by owner, largest first; `owner` = only his."""
+    where = "chain_number = {chain_number:Int32}" + (" AND owner = {owner:String}" if owner is not None else "")
+    parameters: dict[str, Any] = {"chain_number": chain_number} | ({"owner": owner} if owner is not None else {})
+    return Export(f"SELECT * FROM gas_report WHERE {where} ORDER BY fee_paid DESC, owner", parameters)
+
+
+def provenance(asset: str, chain: str) -> Export:
+    """The story of an asset: its key, or a bare NFTokenID (64 hex digits) or MPT issuance id (48) of `chain`."""
+    return Export("SELECT * FROM provenance(asset = {asset:String})", {"asset": asset_key(asset, chain)})
+
+
+def asset_key(asset: str, chain: str) -> str:
+    """The asset's key; a bare NFTokenID or issuance id, with or without nft: or mpt:, is taken as of `chain`."""
+    if "/" in asset:
+        return asset
+    kind, _, bare = asset.rpartition(":")
+    if not kind:
+        kind = {64: "nft", 48: "mpt"}.get(len(bare), "")
+    return f"{chain}/{kind}:{bare.upper()}" if kind in ("nft", "mpt") else f"{chain}/{asset}"
+
+
+def balances(rows: Iterable[Row]) -> Iterator[Row]:
+    """(asset, owner, available, locked) in units → {account, asset, available, locked} with the issuers' rows."""
+    issued: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        asset = short_asset(row["asset"])
+        available, locked = int(row["available"]), int(row["locked"])
+        issued[asset] += available + locked
+        if available or locked:
+            yield _balance(row["owner"], asset, available, locked)
+    for asset, units in issued.items():
+        issuer = issuer_of(asset)
+        if issuer is not None and units:
+            yield _balance(issuer, asset, -units, 0)
+
+
+def short_asset(key: str) -> str:
+    """Asset key without its chain: XRP, <currency>.<issuer>, mpt:<issuance id>."""
+    return key.rpartition("/")[2] if "/mpt:" in key else key.partition("/")[2]
+
+
+def issuer_of(asset: str) -> str | None:
+    """Issuer of an asset without chain; None for the native coin."""
+    if asset.startswith("mpt:"):
+        return mpt_issuer(asset[4:])
+    return asset.rpartition(".")[2] if "." in asset else None
+
+
+def _balance(account: str, asset: str, available: int, locked: int) -> Row:
+    text = units_to_decimal if "." in asset else str
+    return {"account": account, "asset": asset, "available": text(available), "locked": text(locked)}
+
+
+def _last(key: str, values: str, table: str, place: str, where: str) -> str:
+    """SELECT of the last `values` of every `key` at the position; nulls count, so they travel in a tuple."""
+    block = place.split(", ")[0]
+    return (
+        f"SELECT {key}, argMax(tuple({values}), tuple({place})) AS last FROM {table} "
+        f"WHERE chain_number = {{chain_number:Int32}} AND {block} <= {{position:Int64}} AND {where} GROUP BY {key}"
+    )
+
+
+_OBJECT_PLACE: Final = "ledger_index, transaction_index, row_number"
+_ASSET_PLACE: Final = "block, transaction_index, change_index"
+_NFTS: Final = (
+    "SELECT substring(asset, position(asset, 'nft:') + 4) AS nft_id, last.1 AS owner FROM ("
+    + _last("asset", "to_owner", "asset_changes", _ASSET_PLACE, "kind = 'nft'")
+    + ") WHERE last.1 IS NOT NULL ORDER BY nft_id"
+)
+_MPTS: Final = (
+    "SELECT issuance, last.2 AS issuer, last.3 AS outstanding, last.4 AS locked FROM ("
+    + _last("issuance", "action, issuer, outstanding, locked", "mpt_changes", _OBJECT_PLACE, "account IS NULL")
+    + ") WHERE last.1 != 'deleted' ORDER BY issuance"
+)
+_ESCROWS: Final = (
+    "SELECT entry_id AS escrow_id, last.2 AS owner, last.3 AS destination, last.4 AS asset, last.5 AS amount FROM ("
+    + _last(
+        "entry_id", "action, owner, destination, asset, amount", "object_changes", _OBJECT_PLACE,
+        "entry_type = 'Escrow'",
+    )
+    + ") WHERE last.1 != 'deleted' ORDER BY escrow_id"
+)  # fmt: skip
+_CHANNELS: Final = (
+    "SELECT entry_id AS channel_id, last.2 AS owner, last.3 AS destination, last.4 AS amount, last.5 AS balance FROM ("
+    + _last(
+        "entry_id", "action, owner, destination, amount, ifNull(balance, '0')", "object_changes", _OBJECT_PLACE,
+        "entry_type = 'PayChannel'",
+    )
+    + ") WHERE last.1 != 'deleted' ORDER BY channel_id"
+)  # fmt: skip
+_ASSETS: Final = (
+    "SELECT asset, last.1 AS kind, last.2 AS last_action, last.3 AS owner, last.4 AS amount, last.5 AS locked, "
+    "last.6 AS ledger_index, last.7 AS transaction_index, last.8 AS hash FROM ("
+    + _last(
+        "asset", "kind, action, to_owner, amount, locked, block, transaction_index, hash", "asset_changes",
+        _ASSET_PLACE, "1",
+    )
+    + ") ORDER BY asset"
+)  # fmt: skip
+_BALANCES: Final = (
+    "SELECT asset, owner, "
+    f"sumIf(credits - debits, code = {AccountCode.HOLDER.value}) AS available, "
+    f"sumIf(credits - debits, code IN ({', '.join(str(code.value) for code in LOCKED)})) AS locked "
+    "FROM book_balances(position = {position:Int64}) "
+    "WHERE chain_number = {chain_number:Int32} AND position(asset, '/nft:') = 0 "
+    f"AND code IN ({', '.join(str(code.value) for code in (AccountCode.HOLDER, *LOCKED))}) "
+    "GROUP BY asset, owner ORDER BY asset, owner"
+)
+
+EXPORTS: Final[Mapping[str, tuple[str, Callable[[Iterable[Row]], Iterator[Row]]]]] = {
+    "balances": (_BALANCES, balances),
+    "nfts": (_NFTS, iter),
+    "mpts": (_MPTS, iter),
+    "escrows": (_ESCROWS, iter),
+    "channels": (_CHANNELS, iter),
+    "assets": (_ASSETS, iter),
+}

@@ -1,0 +1,19 @@
+-- The whole story of one NFT or MPT issuance in the order it happened, each row with its place in topic and chain.
+-- asset: the asset's key, <chain>/nft:<NFTokenID> or <chain>/mpt:<issuance id>.
+-- For an MPT the changes of each holder (to_owner, amount = what he holds after) stand between those of the issuance.
+-- Example: SELECT * FROM provenance(asset = 'xrpl:main/nft:000…')
+SELECT * FROM (
+  SELECT
+    chain, chain_number, block, time, transaction_index, change_index, hash, type, action, from_owner, to_owner,
+    amount, change, locked, uri, block_hash, _topic, _partition, _offset, _epoch
+  FROM asset_changes
+  WHERE asset = {asset:String}
+  UNION ALL
+  SELECT
+    chain, chain_number, ledger_index, close_time, transaction_index, toInt32(row_number), hash, type,
+    concat('holder_', action), NULL, account, amount, change, locked, NULL, ifNull(ledger_hash, ''),
+    _topic, _partition, _offset, _epoch
+  FROM mpt_changes
+  WHERE issuance = extract({asset:String}, '/mpt:(.+)$') AND chain = extract({asset:String}, '^(.+)/mpt:') AND account IS NOT NULL
+)
+ORDER BY chain_number, block, transaction_index, change_index
