@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.table import Table
 from pipeline.app import ROLES, open_books, open_history
 from pipeline.demo import Run, default_recording, identify, owned, run_pipeline
 from pipeline.domain.decode.xrpl_errors import RecordedError
-from pipeline.ingest.chains import ChainError
+from pipeline.ingest.chains import Chain, ChainError
 from pipeline.report import NOT_APPLICABLE, make_report
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
@@ -123,8 +124,8 @@ def _report(run: Run) -> dict[str, Any]:
     books = open_books(run.settings)
     try:
         report = make_report(books, history, run.chain.name, run.chain.number)
-        report["gas_report"] = list(history.query(exports.gas_report_sql(run.chain.number, None, 5)))
-        report["provenance"] = _one_story(history, run.chain.number)
+        report["gas_report"] = _first(history, exports.gas_report(run.chain.number), 5)
+        report["provenance_asset"], report["provenance"] = _one_story(history, run.chain)
     finally:
         books.close()
         history.close()
@@ -148,13 +149,20 @@ def _report(run: Run) -> dict[str, Any]:
     return report
 
 
-def _one_story(history: Any, chain_number: int) -> list[dict[str, Any]]:
+def _first(history: Any, question: exports.Export, rows: int) -> list[dict[str, Any]]:
+    return list(islice(question.shape(history.query(question.sql, question.parameters)), rows))
+
+
+def _one_story(history: Any, chain: Chain) -> tuple[str | None, list[dict[str, Any]]]:
     """The provenance of the NFT that moved most."""
     moved = list(history.query(
-        f"SELECT asset, count() AS moves FROM asset_changes WHERE chain_number = {chain_number} AND kind = 'nft'"
+        f"SELECT asset, count() AS moves FROM asset_changes WHERE chain_number = {chain.number} AND kind = 'nft'"
         " GROUP BY asset ORDER BY moves DESC, asset LIMIT 1"
     ))  # fmt: skip
-    return list(history.query(exports.provenance_sql(chain_number, moved[0]["asset"]))) if moved else []
+    if not moved:
+        return None, []
+    asset = moved[0]["asset"]
+    return asset, _first(history, exports.provenance(asset, chain.name), 20)
 
 
 def _wait(run: Run) -> None:
@@ -178,7 +186,7 @@ def _print(report: dict[str, Any], run: Run) -> None:
         told = ", ".join(f"{row['rule']} ({row['severity']}) x {row['count']}" for row in report["alerts"])
         console.print(f"Alerts: {told}", highlight=False)
     _print_gas(report["gas_report"])
-    _print_story(report["provenance"])
+    _print_story(report["provenance_asset"], report["provenance"])
     for first, last in report["gaps"]:
         console.print(f"[yellow]Gap accepted:[/yellow] ledgers {first}-{last} are missing; a new run begins behind it", highlight=False)
     for problem in report["problems"]:
@@ -194,24 +202,26 @@ def _print_xrp(xrp: dict[str, Any]) -> None:
 
 def _print_gas(rows: list[dict[str, Any]]) -> None:
     table = Table(title="Gas report: who paid most (drops)", title_justify="left")
-    for column in ("owner", "transactions", "required", "paid by user", "paid by treasury"):
-        table.add_column(column, justify="left" if column == "owner" else "right")
+    table.add_column("owner", no_wrap=True, min_width=34)
+    for column in ("transactions", "required", "by user", "by treasury"):
+        table.add_column(column, justify="right")
     for row in rows:
-        table.add_row(row["owner"], f"{row['transactions']:,}", str(row["total_gas_required"]),
-                      str(row["total_gas_paid_by_user"]), str(row["total_gas_paid_by_treasury"]))  # fmt: skip
+        table.add_row(
+            row["owner"], f"{row['transactions']:,}", str(row["total_gas_required"]),
+            str(row["total_gas_paid_by_user"]), str(row["total_gas_paid_by_treasury"]),
+        )  # fmt: skip
     if rows:
         console.print(table)
 
 
-def _print_story(rows: list[dict[str, Any]]) -> None:
-    if not rows:
+def _print_story(asset: str | None, rows: list[dict[str, Any]]) -> None:
+    if asset is None:
         return
-    table = Table(title=f"Provenance of {rows[0]['asset'].split('/', 1)[1]}", title_justify="left")
-    for column in ("ledger", "what", "from", "to", "transaction"):
-        table.add_column(column)
+    console.print(f"Provenance of {asset.split('/', 1)[1]}", highlight=False, soft_wrap=True, style="italic")
     for row in rows:
-        table.add_row(str(row["block"]), row["action"], row["from_owner"] or "", row["to_owner"] or "", row["hash"][:16] + "…")
-    console.print(table)
+        ends = f"{row['from_owner'] or 'nobody'} → {row['to_owner'] or 'nobody'}"
+        console.print(f"  ledger {row['block']:>6} {row['action']:<11} {ends}  {row['hash'][:12]}…",
+                      highlight=False, soft_wrap=True)  # fmt: skip
 
 
 def _print_next(report: dict[str, Any], run: Run) -> None:

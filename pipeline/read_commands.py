@@ -39,7 +39,7 @@ def export_rows(settings: Settings, what: str, at: int | None, chain: str | None
             if what == "balances":
                 yield from _balances(settings, history, found, place)
             else:
-                yield from exports.rows(history, what, found.number, place)
+                yield from _ask(history, exports.export(what, found.number, place))
 
     return _answer(settings, chain, rows, as_json)
 
@@ -64,7 +64,7 @@ def gas_rows(settings: Settings, owner: str | None, chain: str | None, as_json: 
 
     def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
         with _history(settings) as history:
-            yield from history.query(exports.gas_report_sql(found.number, owner, None))
+            yield from _ask(history, exports.gas_report(found.number, owner))
 
     return _answer(settings, chain, rows, as_json)
 
@@ -73,12 +73,10 @@ def provenance_rows(settings: Settings, asset: str, chain: str | None, as_json: 
     """`tidebook provenance ASSET`: an NFTokenID, mpt:<id>, or a whole asset key."""
 
     def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
-        name = asset if ":" in asset else f"nft:{asset.upper()}" if len(asset) == 64 else f"mpt:{asset.upper()}"
-        key = name if "/" in name else f"{found.name}/{name}"
         with _history(settings) as history:
-            told = list(history.query(exports.provenance_sql(found.number, key)))
+            told = list(_ask(history, exports.provenance(asset, found.name)))
         if not told:
-            raise ReadError(f"nothing is known of asset {key} in this data directory")
+            raise ReadError(f"nothing is known of asset {exports.asset_key(asset, found.name)} in this data directory")
         yield from told
 
     return _answer(settings, chain, rows, as_json)
@@ -87,6 +85,10 @@ def provenance_rows(settings: Settings, asset: str, chain: str | None, as_json: 
 def query_rows(settings: Settings, sql: str, as_json: bool) -> int:
     """`tidebook query SQL`."""
     return _print(lambda: _queried(settings, sql), as_json)
+
+
+def _ask(history: Any, question: exports.Export) -> Iterator[Mapping[str, Any]]:
+    return question.shape(history.query(question.sql, question.parameters))
 
 
 def _queried(settings: Settings, sql: str) -> Iterator[Mapping[str, Any]]:

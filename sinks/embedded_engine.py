@@ -65,6 +65,7 @@ class Engine:
         plain: bool = True,
         wait_s: float = 5.0,
     ) -> None:
+        self.directory = directory
         self._store: Store | None = Store(directory, sync=sync, wait_s=wait_s)
         self._clock = clock
         self._plain = plain

@@ -115,6 +115,7 @@ class Journal:
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         if sync:
             _sync_directory(directory)
+            _sync_directory(directory.parent)
         self.units = 0
         self.sequence = 0
         self._crc = 0

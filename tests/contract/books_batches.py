@@ -107,7 +107,9 @@ class History:
         for ident in self.accounts + self.whales:
             flags = A.NONE if ident in self.whales else self.rng.choice(ACCOUNT_FLAGS)
             ledger = self.rng.choice([1, 1, 1, 1, 2])
-            batch.append(tb.Account(id=ident, ledger=1 if ident in self.whales else ledger, code=1, flags=flags))
+            batch.append(
+                tb.Account(id=ident, ledger=1 if ident in self.whales else ledger, code=1, flags=flags)
+            )
         self.sent_accounts += batch
         self.steps.append(("create_accounts", batch))
 
@@ -146,7 +148,9 @@ class History:
             debit, credit = self.rng.sample(self.accounts, 2)
             amount = self.rng.choice([0, 1, 2, 3, 5, 8, 13, 1 << 64, MAX])
             amount = amount if self.rng.random() < 0.2 else self.rng.randint(0, 20)
-        flags = self.rng.choice([T.NONE] * 6 + [T.PENDING] * 4 + [T.BALANCING_DEBIT, T.BALANCING_CREDIT, T(48)])
+        flags = self.rng.choice(
+            [T.NONE] * 6 + [T.PENDING] * 4 + [T.BALANCING_DEBIT, T.BALANCING_CREDIT, T(48)]
+        )
         if flags & T.PENDING and self.rng.random() < 0.12:
             flags |= self.rng.choice([T.CLOSING_DEBIT, T.CLOSING_CREDIT])
         if flags & T(48) and self.rng.random() < 0.3:
@@ -172,7 +176,9 @@ class History:
             id=next(self.ids),
             debit_account_id=of.debit_account_id if same else 0,
             credit_account_id=of.credit_account_id if same else 0,
-            amount=self.rng.choice([0, of.amount, of.amount, MAX, max(of.amount - 1, 0), min(of.amount + 1, MAX)]),
+            amount=self.rng.choice(
+                [0, of.amount, of.amount, MAX, max(of.amount - 1, 0), min(of.amount + 1, MAX)]
+            ),
             pending_id=of.id,
             user_data_128=self.rng.choice([0, 0, 5]),
             user_data_64=self.rng.choice([0, 0, 5]),
@@ -187,12 +193,19 @@ class History:
         if self.sent and roll < 0.2:
             return self._spoiled(replace(self.rng.choice(self.sent[-120:])), TRANSFER_FAULTS, 0.6)
         if self.pending and roll < 0.45:
-            of = self.rng.choice(self.pending[-12:]) if roll < 0.42 else self.rng.choice(self.sent or self.pending)
+            of = (
+                self.rng.choice(self.pending[-12:])
+                if roll < 0.42
+                else self.rng.choice(self.sent or self.pending)
+            )
             event = self._spoiled(self._resolution(of), TRANSFER_FAULTS, 0.3)
             if self.rng.random() < 0.03:
                 event.pending_id = event.id
             return event
-        return self._spoiled(self._movement(), TRANSFER_FAULTS, 0.3)
+        event = self._spoiled(self._movement(), TRANSFER_FAULTS, 0.3)
+        if self.rng.random() < 0.03:
+            event.credit_account_id = event.debit_account_id
+        return event
 
     def _transfers(self) -> None:
         batch = []
@@ -279,7 +292,9 @@ class History:
         self.steps.append(("lookup_accounts", list(dict.fromkeys(accounts))))
         self.steps.append(("lookup_transfers", list(dict.fromkeys(event.id for event in self.sent))))
         for _ in range(6):
-            self.steps.append((self.rng.choice(["get_account_transfers", "get_account_balances"]), self._about()))
+            self.steps.append(
+                (self.rng.choice(["get_account_transfers", "get_account_balances"]), self._about())
+            )
             self.steps.append((self.rng.choice(["query_accounts", "query_transfers"]), self._query()))
 
     def _range(self) -> dict[str, Any]:
@@ -322,7 +337,9 @@ class Player:
         self.statuses: set[Any] = set()
 
     def play(self, steps: list[tuple[str, Any]]) -> list[Any]:
-        self.base = min(event.id for op, events in steps if op == "create_accounts" for event in events if event.id)
+        self.base = min(
+            event.id for op, events in steps if op == "create_accounts" for event in events if event.id
+        )
         return [self._step(op, argument) for op, argument in steps]
 
     def _step(self, op: str, argument: Any) -> Any:
@@ -344,7 +361,11 @@ class Player:
             rows = getattr(self.engine, op)(argument)
         else:
             rows = getattr(self.engine, op)(self._resolved(argument, "timestamp_min", "timestamp_max"))
-        return op, argument if not op.startswith("lookup") else len(argument), [self._named(row) for row in rows]
+        return (
+            op,
+            argument if not op.startswith("lookup") else len(argument),
+            [self._named(row) for row in rows],
+        )
 
     def _resolved(self, value: Any, *fields: str) -> Any:
         value = replace(value)

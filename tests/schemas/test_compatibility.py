@@ -207,7 +207,7 @@ NAMED = st.one_of(
 
 @st.composite
 def records(draw: Any) -> Any:
-    """A record whose fields a, b, c, d may be there or not, with or without default, and one nested record."""
+    """A record whose fields a, b, c, d may be there, with or without default, and one nested record."""
     fields = []
     for name in draw(st.permutations("abcd")):
         if draw(st.integers(0, 3)):

@@ -1,0 +1,151 @@
+"""Tables and statements from schemas: what each attribute becomes, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from schemas.loader import schemas
+from sinks import ddl
+
+SCHEMA: dict[str, Any] = {
+    "type": "record",
+    "name": "Thing",
+    "namespace": "test",
+    "clickhouse": {
+        "identity": {"key": "id"},
+        "partition_by": "toYYYYMM(at)",
+        "columns": {"id": "id", "at": "at"},
+        "tables": [
+            {
+                "name": "parts",
+                "doc": "It's one part.",
+                "each": "boxes.parts",
+                "where": "{boxes.parts.weight} > 0",
+                "columns": {
+                    "box": "boxes.name",
+                    "place": {"row_of": "boxes.parts"},
+                    "weight": {"path": "boxes.parts.weight", "codec": "ZSTD"},
+                },
+                "order_by": ["id", "box", "place"],
+            }
+        ],
+    },
+    "fields": [
+        {"name": "id", "type": "string", "doc": "Id."},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}, "doc": "When."},
+        {"name": "note", "type": ["null", "string"], "default": None, "doc": "Note."},
+        {"name": "boxes", "doc": "Boxes.", "type": {"type": "array", "items": {
+            "type": "record", "name": "Box", "fields": [
+                {"name": "name", "type": "string", "doc": "Name."},
+                {"name": "colour", "type": {"type": "enum", "name": "Colour", "symbols": ["red"]}, "doc": "Colour."},
+                {"name": "parts", "doc": "Parts.", "type": {"type": "array", "items": {
+                    "type": "record", "name": "Part", "fields": [
+                        {"name": "weight", "type": "long", "default": 7, "doc": "Grams."},
+                        {"name": "colour", "type": "Colour", "doc": "Its own."}]}}}]}}},
+    ],
+}  # fmt: skip
+
+
+def _with(**table: Any) -> dict[str, Any]:
+    attribute = SCHEMA["clickhouse"]
+    return {**SCHEMA, "clickhouse": {**attribute, "tables": [{**attribute["tables"][0], **table}]}}
+
+
+def _without(*path: str) -> dict[str, Any]:
+    """The writer's schema as it was before the field at `path` came in."""
+
+    def cut(record: dict[str, Any], rest: tuple[str, ...]) -> dict[str, Any]:
+        fields = []
+        for field in record["fields"]:
+            if field["name"] == rest[0]:
+                if len(rest) == 1:
+                    continue
+                field = {**field, "type": {**field["type"], "items": cut(field["type"]["items"], rest[1:])}}
+            fields.append(field)
+        return {**record, "fields": fields}
+
+    return cut(SCHEMA, path)
+
+
+def test_a_table_from_its_attribute() -> None:
+    (table,) = ddl.tables(SCHEMA)
+    statement = ddl.create_table(table)
+    assert [column.name for column in table.columns] == ["id", "at", "box", "place", "weight"]
+    assert "`at` DateTime64(3, 'UTC') COMMENT 'When.'" in statement
+    assert "`place` UInt32" in statement
+    assert "`weight` Int64 COMMENT 'Grams.' CODEC(ZSTD)" in statement
+    assert "`_offset` Int64" in statement
+    assert "ENGINE = ReplacingMergeTree\nPARTITION BY toYYYYMM(at)\nORDER BY (id, box, place)" in statement
+    assert statement.endswith("COMMENT 'It\\'s one part.'")
+
+
+def test_a_field_that_the_writer_lacks_has_our_default() -> None:
+    (table,) = ddl.tables(SCHEMA)
+    older = ddl.insert_select(table, "t", SCHEMA, _without("boxes", "parts", "weight"), "stage")
+    assert older is not None and "CAST(7 AS Int64) AS `weight`" in older
+    assert ddl.insert_select(table, "t", SCHEMA, _without("boxes", "parts"), "stage") is None
+    assert "WHERE 0" in ddl.count_rows(table, SCHEMA, _without("boxes"), "stage")
+    with pytest.raises(ddl.DdlFault, match="id: the writer's schema lacks it"):
+        ddl.insert_select(table, "t", SCHEMA, _without("id"), "stage")
+
+
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ({"columns": {"x": "boxes.nothing"}}, "boxes.nothing: no such field"),
+        ({"order_by": ["id", "shelf"]}, "parts.order_by: no column shelf"),
+    ],
+)
+def test_a_wrong_attribute_is_named(table: dict[str, Any], text: str) -> None:
+    with pytest.raises(ddl.DdlFault, match=text):
+        ddl.tables(_with(**table))
+
+
+def test_a_column_must_lie_along_the_rows() -> None:
+    (table,) = ddl.tables(_with(each="boxes", where="", columns={"weight": "boxes.parts.weight"}, order_by=["id"]))
+    with pytest.raises(ddl.DdlFault, match=r"boxes.parts.weight: does not lie along \['boxes'\]"):
+        ddl.insert_select(table, "t", SCHEMA, SCHEMA, "stage")
+
+
+def test_rows_must_come_from_an_array_of_records() -> None:
+    (table,) = ddl.tables(_with(each="note", where="", columns={}, order_by=["id"]))
+    with pytest.raises(ddl.DdlFault, match="each: note is not an array"):
+        ddl.insert_select(table, "t", SCHEMA, SCHEMA, "stage")
+
+
+def test_types_of_avro() -> None:
+    shape = ddl.Shape(SCHEMA)
+    assert shape.click_type("note") == "Nullable(String)"
+    assert shape.click_type("boxes.parts.colour") == "String"
+    assert shape.click_type("boxes.parts") == "Array(Tuple(`weight` Int64, `colour` String))"
+    with pytest.raises(ddl.DdlFault, match="a union is null and one type"):
+        ddl.Shape({"type": "record", "name": "R", "fields": [{"name": "f", "type": ["null", "int", "string"]}]})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "NULL"), (True, "true"), (-1, "-1"), ("a'b\\", "'a\\'b\\\\'"), ([], "[]")]
+)
+def test_literals(value: Any, text: str) -> None:
+    assert ddl.literal(value) == text
+
+
+def test_tables_that_two_schemas_fill_are_merged_or_refused() -> None:
+    one = _with(where="")
+    more = _with(columns={**one["clickhouse"]["tables"][0]["columns"], "colour": "boxes.parts.colour"})
+    assert [column.name for column in ddl.all_tables([one, more])["parts"].columns][-1] == "colour"
+    other_type = _with(columns={**one["clickhouse"]["tables"][0]["columns"], "box": {"path": "boxes.name", "type": "UUID"}})
+    with pytest.raises(ddl.DdlFault, match="parts.box: String in one schema, UUID in another"):
+        ddl.all_tables([one, other_type])
+    with pytest.raises(ddl.DdlFault, match="order or partition"):
+        ddl.all_tables([one, _with(order_by=["id"])])
+
+
+def test_every_schema_of_the_package_makes_its_statements() -> None:
+    raws = [schema.raw for schema in schemas()]
+    made = ddl.all_tables(raws)
+    assert {"xrpl_ledgers", "xrpl_transactions", "balance_changes", "object_changes", "mpt_changes"} <= set(made)
+    assert {"gas_ledger", "asset_changes", "transfers", "quarantine", "alerts"} <= set(made)
+    for raw in raws:
+        for table in ddl.tables(raw):
+            assert ddl.insert_select(table, "t", raw, raw, "stage")
+            assert all(column.doc for column in table.columns), table.name
