@@ -43,6 +43,7 @@ class Run:
     chain: Chain | None = None
     seconds: float = 0.0
     ingest: dict[str, Any] = field(default_factory=dict)
+    quarantined: int = 0  # items put in quarantine by this run
     problems: list[str] = field(default_factory=list)  # one line each: why it is not a success
     web: str = ""
 
@@ -137,6 +138,9 @@ async def _until_applied(run: Run, supervisor: Supervisor, show: Callable[[], No
         if run.ingest.get("ended") and all(
             children[name].status.get("ready") and children[name].behind(targets) == 0 for name in waiting
         ):
+            run.quarantined = sum(
+                child.status.get("counts", {}).get("quarantined", 0) for child in children.values()
+            )
             for reason in (run.ingest.get("stopped"), stopped):
                 if reason:
                     run.problems.append(reason)

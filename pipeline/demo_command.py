@@ -131,8 +131,9 @@ def _report(run: Run) -> dict[str, Any]:
         history.close()
     published = run.ingest.get("counts", {})
     report["invariants"] = {
-        "hash_chain": run.ingest.get("stopped_reason") is None,
+        "ingest_complete": run.ingest.get("stopped_reason") is None,
         "everything_applied": not run.problems,
+        "nothing_quarantined": run.quarantined == 0,
         **report["invariants"],
     }
     gaps = run.ingest.get("gaps") or []

@@ -43,7 +43,11 @@ def ingest_files(
         line = {
             "role": "ingest",
             "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in state.next_offsets.items()},
-            "counts": {"ledgers": state.ledgers, "transactions": state.transactions},
+            "counts": {
+                "ledgers": state.ledgers,
+                "transactions": state.transactions,
+                "quarantined": state.quarantined,
+            },
             "block": state.block,
             "seconds": time.monotonic() - started,
             "gaps": state.gaps,

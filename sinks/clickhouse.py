@@ -31,6 +31,7 @@ from sinks.clickhouse_client import (
 )
 from sinks.clickhouse_commits import Commits, Identity, Intent, Partition, Pending, delete_rows, origin_range
 from sinks.container import Body, ContainerWriter
+from sinks.ddl_shape import documented
 from sinks.sink import HistoryMessage, Refused, WriteResult
 from sinks.views import views
 
@@ -79,11 +80,9 @@ class ClickHouseHistory:
     ) -> None:
         self._place, self._codec, self._registry, self._role = place, codec, registry, role
         self._schemas = {schema.topic_name: schema for schema in schemas if schema.clickhouse is not None}
-        self._tables = {
-            topic: (*ddl.tables(schema.raw), ddl.applied(schema.raw))
-            for topic, schema in self._schemas.items()
-        }
-        self._identity = {topic: ddl.identity(schema.raw) for topic, schema in self._schemas.items()}
+        self._forms = {topic: documented(schema) for topic, schema in self._schemas.items()}
+        self._tables = {topic: (*ddl.tables(form), ddl.applied(form)) for topic, form in self._forms.items()}
+        self._identity = {topic: ddl.identity(form) for topic, form in self._forms.items()}
         self._plans: dict[tuple[str, int], _Plan] = {}
         self._pending: dict[Partition, Pending] = {}
         self._written: dict[Partition, int] = {}
@@ -112,9 +111,9 @@ class ClickHouseHistory:
 
     def statements(self) -> list[str]:
         """CREATE TABLE of every table that the schemas ask for."""
-        made = ddl.all_tables(schema.raw for schema in self._schemas.values())
-        one = next(iter(self._schemas.values()))
-        return [ddl.create_table(table) for table in (*made.values(), ddl.applied(one.raw))]
+        made = ddl.all_tables(self._forms.values())
+        applied = ddl.applied(next(iter(self._forms.values())))
+        return [ddl.create_table(table) for table in (*made.values(), applied)]
 
     def open_partition(self, epoch: str, topic: str, partition: int) -> int:
         """Undo what was cut off there in any epoch; the offset to read next in this one."""
@@ -231,7 +230,7 @@ class ClickHouseHistory:
     def _plan(self, topic: str, schema_id: int) -> _Plan:
         plan = self._plans.get((topic, schema_id))
         if plan is None:
-            ours, writer = self._schemas[topic].raw, self._registry.by_id(schema_id)
+            ours, writer = self._forms[topic], self._registry.by_id(schema_id)
             made = {
                 table.name: ddl.insert_select(table, topic, ours, writer, _STAGE)
                 for table in self._tables[topic]

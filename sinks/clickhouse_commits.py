@@ -101,7 +101,19 @@ class Commits:
 
     def commit(self, pending: dict[Partition, Pending]) -> None:
         """Commit in one block, so all or nothing."""
-        names = "epoch topic partition table from_offset to_offset block block_hash rows duplicates refused".split()
+        names = [
+            "epoch",
+            "topic",
+            "partition",
+            "table",
+            "from_offset",
+            "to_offset",
+            "block",
+            "block_hash",
+            "rows",
+            "duplicates",
+            "refused",
+        ]
         rows = [
             (
                 *where,
@@ -155,7 +167,7 @@ class Commits:
         return found
 
     def _mark(self, intents: Sequence[Intent], undone: int) -> None:
-        names = "batch epoch topic partition from_offset to_offset undone".split()
+        names = ["batch", "epoch", "topic", "partition", "from_offset", "to_offset", "undone"]
         rows = [(one.batch, *one.where, one.from_offset, one.to_offset, undone) for one in intents]
         if rows:
             self._client.insert(INTENTS_TABLE, rows, column_names=names)

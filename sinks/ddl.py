@@ -22,11 +22,12 @@ record), so that they are decoded once; each table's SELECT then unfolds only th
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from sinks.ddl_shape import DdlFault, Shape, literal
 
 ORIGIN: Final = {
     "_epoch": ("LowCardinality(String)", "Incarnation of the topic; offsets mean something only within one."),
@@ -45,20 +46,7 @@ IDENTITY_DEFAULTS: Final[Mapping[str, int | str]] = {
 APPLIED_TABLE: Final = "sink_applied"
 STAGE_HEADER: Final = {"_epoch": "String", "_partition": "Int32", "_offset": "Int64", "_timestamp": "Int64"}
 
-_PRIMITIVES: Final = {
-    "string": "String", "bytes": "String", "int": "Int32", "long": "Int64", "boolean": "Bool", "float": "Float32",
-    "double": "Float64",
-}  # fmt: skip
-_LOGICAL: Final = {
-    "date": "Date32",
-    "timestamp-millis": "DateTime64(3, 'UTC')",
-    "timestamp-micros": "DateTime64(6, 'UTC')",
-}
 _PLACEHOLDER: Final = re.compile(r"\{([a-z0-9_.]+)\}")
-
-
-class DdlFault(ValueError):
-    """A "clickhouse" attribute or a schema that tables cannot be made from; the text says where and why."""
 
 
 @dataclass(frozen=True)
@@ -86,121 +74,30 @@ class Table:
     indexes: tuple[str, ...] = ()
 
 
-class Shape:
-    """The fields of one Avro record schema (resolution form, docs allowed) by dotted path, arrays walked through."""
-
-    def __init__(self, form: Mapping[str, Any]) -> None:
-        self._named: dict[str, Any] = {}
-        self.fields: dict[str, Mapping[str, Any]] = {}
-        self.type = self._tuple(form, str(form.get("namespace", "")))
-        self._walk(form, "", str(form.get("namespace", "")))
-
-    def click_type(self, path: str) -> str:
-        """ClickHouse type of one value at `path`. Raises DdlFault."""
-        return self._type(self._field(path)["type"], "")
-
-    def doc(self, path: str) -> str:
-        """The field's doc. Raises DdlFault."""
-        return str(self._field(path).get("doc", ""))
-
-    def is_array(self, path: str) -> bool:
-        """Whether the field at `path` is an array of records."""
-        field = self.fields.get(path)
-        return field is not None and self._items(field["type"]) is not None
-
-    def default(self, path: str) -> str:
-        """SQL literal of the default of the field at `path`. Raises DdlFault if it has none."""
-        field = self._field(path)
-        if "default" not in field:
-            raise DdlFault(f"{path}: the writer's schema lacks it and ours has no default")
-        return f"CAST({literal(field['default'])} AS {self.click_type(path)})"
-
-    def _field(self, path: str) -> Mapping[str, Any]:
-        if path not in self.fields:
-            raise DdlFault(f"{path}: no such field")
-        return self.fields[path]
-
-    def _items(self, kind: Any) -> Mapping[str, Any] | None:
-        """The record that `kind` is an array of, else None."""
-        if not isinstance(kind, Mapping) or kind.get("type") != "array":
-            return None
-        items = kind["items"]
-        found = self._named.get(items) if isinstance(items, str) else items
-        return found if isinstance(found, Mapping) and found.get("type") == "record" else None
-
-    def _walk(self, record: Mapping[str, Any], prefix: str, namespace: str) -> None:
-        for field in record["fields"]:
-            path = f"{prefix}{field['name']}"
-            self.fields[path] = field
-            items = self._items(field["type"])
-            if items is not None:
-                self._walk(items, f"{path}.", namespace)
-
-    def _tuple(self, record: Mapping[str, Any], namespace: str) -> str:
-        parts = [f"`{field['name']}` {self._type(field['type'], namespace)}" for field in record["fields"]]
-        return f"Tuple({', '.join(parts)})"
-
-    def _type(self, kind: Any, namespace: str) -> str:
-        if isinstance(kind, list):
-            return self._union(kind, namespace)
-        if isinstance(kind, str):
-            return _PRIMITIVES.get(kind) or self._reference(kind, namespace)
-        name = kind["type"]
-        if kind.get("logicalType") in _LOGICAL:
-            return _LOGICAL[kind["logicalType"]]
-        if name == "array":
-            return f"Array({self._type(kind['items'], namespace)})"
-        if name in ("record", "enum", "fixed"):
-            return self._define(kind, namespace)
-        return self._type(name, namespace)
-
-    def _define(self, kind: Mapping[str, Any], namespace: str) -> str:
-        name = str(kind["name"])
-        self._named[name if "." in name else f"{kind.get('namespace', namespace)}.{name}"] = kind
-        if kind["type"] == "enum":
-            return "String"
-        return f"FixedString({kind['size']})" if kind["type"] == "fixed" else self._tuple(kind, namespace)
-
-    def _reference(self, name: str, namespace: str) -> str:
-        kind = self._named.get(name) or self._named.get(f"{namespace}.{name}")
-        if kind is None:
-            raise DdlFault(f"no ClickHouse type for {name}")
-        return self._define(kind, namespace)
-
-    def _union(self, branches: Sequence[Any], namespace: str) -> str:
-        others = [branch for branch in branches if branch != "null"]
-        if len(others) != 1 or len(branches) != 2:
-            raise DdlFault(f"a union is null and one type, not {branches!r:.80}")
-        inner = self._type(others[0], namespace)
-        if inner.startswith(("Tuple", "Array")):
-            raise DdlFault(f"ClickHouse has no nullable {inner:.40}")
-        return f"Nullable({inner})"
-
-
-def tables(raw: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Tables of a schema from its .avsc JSON; none without a "clickhouse" attribute. Raises DdlFault."""
-    attribute = raw.get("clickhouse")
+def tables(ours: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Tables of a schema, in the form of `documented`; none without a "clickhouse" attribute. Raises DdlFault."""
+    attribute = ours.get("clickhouse")
     if attribute is None:
         return ()
-    shape = Shape(raw)
+    shape = Shape(ours)
     try:
         return tuple(_table(shape, attribute, spec) for spec in attribute["tables"])
     except (DdlFault, KeyError) as fault:
-        raise DdlFault(f"{raw.get('name')}: clickhouse: {fault}") from fault
+        raise DdlFault(f"{ours.get('name')}: clickhouse: {fault}") from fault
 
 
-def identity(raw: Mapping[str, Any]) -> dict[str, str]:
+def identity(ours: Mapping[str, Any]) -> dict[str, str]:
     """IDENTITY name → field, of those that the schema's messages have."""
-    found = dict(raw["clickhouse"]["identity"])
+    found = dict(ours["clickhouse"]["identity"])
     unknown = set(found) - set(IDENTITY)
     if unknown:
-        raise DdlFault(f"{raw.get('name')}: clickhouse.identity: {sorted(unknown)} is not of {IDENTITY}")
+        raise DdlFault(f"{ours.get('name')}: clickhouse.identity: {sorted(unknown)} is not of {IDENTITY}")
     return found
 
 
-def applied(raw: Mapping[str, Any]) -> Table:
+def applied(ours: Mapping[str, Any]) -> Table:
     """The table of what was applied, by content, as this schema fills it: one row per message."""
-    fields, shape = identity(raw), Shape(raw)
+    fields, shape = identity(ours), Shape(ours)
     columns = []
     for name in IDENTITY:
         kind = "String" if isinstance(IDENTITY_DEFAULTS[name], str) else "Int64"
@@ -268,21 +165,6 @@ def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any],
     return (
         f"SELECT {literal(table.name)} AS name, _partition, count() FROM {source}{where} GROUP BY _partition"
     )
-
-
-def literal(value: Any) -> str:
-    """SQL literal of a JSON value: null, bool, int, string or an empty array."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    if value == []:
-        return "[]"
-    raise DdlFault(f"no SQL literal for {json.dumps(value)}")
 
 
 class _Unfolding:
@@ -376,7 +258,9 @@ def _decimal(path: str) -> str:
     """The number of a plain decimal string; null where it has more than 38 digits on either side of the point."""
     value = f"{{{path}}}"
     inexact = f"position({value}, '.') > 0 AND length({value}) - position({value}, '.') > 38"
-    return f"if({inexact} OR positionCaseInsensitive({value}, 'e') > 0, NULL, toDecimal256OrNull({value}, 38))"
+    return (
+        f"if({inexact} OR positionCaseInsensitive({value}, 'e') > 0, NULL, toDecimal256OrNull({value}, 38))"
+    )
 
 
 def _column_ddl(column: Column) -> str:
@@ -401,11 +285,11 @@ def _mangle(path: str) -> str:
     return "v_" + path.replace(".", "__")  # no column alias can hide it
 
 
-def all_tables(raws: Iterable[Mapping[str, Any]]) -> dict[str, Table]:
+def all_tables(forms: Iterable[Mapping[str, Any]]) -> dict[str, Table]:
     """Every table by name, those that several schemas fill merged column by column. Raises DdlFault on a clash."""
     merged: dict[str, Table] = {}
-    for raw in raws:
-        for table in tables(raw):
+    for ours in forms:
+        for table in tables(ours):
             before = merged.get(table.name)
             merged[table.name] = table if before is None else _merge(before, table)
     return merged

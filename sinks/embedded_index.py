@@ -54,7 +54,7 @@ def big_array(length: int, dtype: npt.DTypeLike, directory: Path) -> npt.NDArray
             os.posix_fallocate(file.fileno(), 0, length * kind.itemsize)
         except OSError:
             return np.zeros(length, kind)
-        return np.memmap(file, kind, "r+", shape=(length,))
+        return np.asarray(np.memmap(file, kind, "r+", shape=(length,)))
 
 
 class IdTable:

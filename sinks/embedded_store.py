@@ -330,8 +330,7 @@ def _runs(records: Iterable[Placed]) -> Iterator[list[Placed]]:
 def _joined(parts: list[Rows]) -> Rows:
     if len(parts) == 1:
         return parts[0]
-    result: Rows = np.concatenate(parts)
-    return result
+    return np.frombuffer(b"".join([part.tobytes() for part in parts]), parts[0].dtype)
 
 
 def _halves(ids: Iterable[int]) -> Pair:

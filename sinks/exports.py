@@ -50,8 +50,12 @@ def owner_balances(owner: str, chain_number: int, at: int | None = None) -> Expo
 
 def gas_report(chain_number: int, owner: str | None = None) -> Export:
     """Fees by owner, largest first; `owner` = only his."""
-    where = "chain_number = {chain_number:Int32}" + (" AND owner = {owner:String}" if owner is not None else "")
-    parameters: dict[str, Any] = {"chain_number": chain_number} | ({"owner": owner} if owner is not None else {})
+    where = "chain_number = {chain_number:Int32}" + (
+        " AND owner = {owner:String}" if owner is not None else ""
+    )
+    parameters: dict[str, Any] = {"chain_number": chain_number} | (
+        {"owner": owner} if owner is not None else {}
+    )
     return Export(f"SELECT * FROM gas_report WHERE {where} ORDER BY fee_paid DESC, owner", parameters)
 
 
@@ -120,7 +124,9 @@ _NFTS: Final = (
 )
 _MPTS: Final = (
     "SELECT issuance, last.2 AS issuer, last.3 AS outstanding, last.4 AS locked FROM ("
-    + _last("issuance", "action, issuer, outstanding, locked", "mpt_changes", _OBJECT_PLACE, "account IS NULL")
+    + _last(
+        "issuance", "action, issuer, outstanding, locked", "mpt_changes", _OBJECT_PLACE, "account IS NULL"
+    )
     + ") WHERE last.1 != 'deleted' ORDER BY issuance"
 )
 _ESCROWS: Final = (

@@ -177,6 +177,7 @@ class Worker:
         for message in batch[:finished]:
             self.progress.position.setdefault(message.topic, {})[message.partition] = message.offset + 1
         self.progress.add(done.counts)
+        self.progress.add({"quarantined": sum(one.topic == "quarantine.v1" for one in done.outgoing)})
         self.progress.busy = [*(self.progress.busy or [started])[:1], time.monotonic()]
         self.progress.tell(force=bool(done.stopped), **({"stopped": done.stopped} if done.stopped else {}))
         if done.stopped:

@@ -33,6 +33,7 @@ class Published:
 
     ledgers: int = 0
     transactions: int = 0
+    quarantined: int = 0
     block: int = -1
     next_offsets: dict[str, dict[int, int]] = field(default_factory=dict)
     gaps: list[tuple[int, int]] = field(default_factory=list)
@@ -66,6 +67,7 @@ async def publish_recording(
         if stopped is not None and stopped.reason != "end":
             state.stopped, state.stopped_reason = str(stopped), stopped.reason
             messages += _quarantine(codec, chain, stopped, epoch)
+            state.quarantined += stopped.item is not None
         _note(state, await producer.send_many(messages), batch)
         state.gaps = line.gaps
         tell(state)

@@ -264,7 +264,7 @@ class History:
             if self.rng.random() < 0.2:
                 event.flags |= T.LINKED
             if self.rng.random() < 0.1:
-                event.flags &= ~T.IMPORTED
+                event.flags &= ~(A.IMPORTED if ours else T.IMPORTED)
             odd = [0, 1 << 63, (1 << 63) - 1, Stamp(None, -1), Stamp(("create_accounts", self.accounts[0]))]
             event.timestamp = self.rng.choice(odd) if self.rng.random() < 0.2 else Stamp(None, offset)
             batch.append(event)

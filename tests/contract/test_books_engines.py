@@ -1,13 +1,14 @@
 """One contract for both book engines: the recorded vectors, and seeded random histories side by side.
 
-The embedded engine is always tested, judging batches as columns and one by one. A real TigerBeetle is tested
-where `TIGERBEETLE_ADDRESSES` names a cluster or a `tigerbeetle` binary is on PATH (then a server of our own is
-started on a fresh data file).
+The embedded engine is always tested, judging batches as columns and one by one. A real TigerBeetle is
+tested where `TIGERBEETLE_ADDRESSES` names a cluster or a `tigerbeetle` binary is on PATH (then a server of
+our own is started on a fresh data file).
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import shutil
 import socket
@@ -28,7 +29,7 @@ from sinks.tigerbeetle import ClusterBooks
 from sinks.tigerbeetle import connect as connect_cluster
 
 SCENARIOS = {scenario["name"]: scenario for scenario in scenarios()}
-SEEDS = range(12)
+SEEDS = range(24)
 SEEDS_REAL = [3, 1017, 2026]
 NOT_IN_HISTORIES = {
     ("create_accounts", "RESERVED_FIELD"),  # the package's Account has no such field
@@ -107,8 +108,6 @@ def test_vectors_equal_the_shared_ones() -> None:
     shared = Path(__file__).parents[3] / "shared" / "data" / "tigerbeetle" / "vectors.json"
     if not shared.exists():
         pytest.skip("no ../shared beside this checkout")
-    import json
-
     assert json.loads(shared.read_text())["scenarios"] == scenarios()
 
 
@@ -152,7 +151,7 @@ def test_replaying_a_history_changes_nothing(tmp_path: Path) -> None:
     player = Player(books, clock.wait)
     steps = [step for step in History(7).draw(40, expiry=False) if step[0] == "create_transfers"]
     accounts = next(argument for op, argument in History(7).draw(40, False) if op == "create_accounts")
-    created = [event for event in _play(player, accounts, steps)]
+    created = list(_play(player, accounts, steps))
     query = tb.QueryFilter(0, 0, 0, 0, 0, 0, 0, 8189, tb.QueryFilterFlags.NONE)
     before = books.query_accounts(query), books.query_transfers(query)
     books.close()

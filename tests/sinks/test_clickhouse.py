@@ -1,27 +1,32 @@
-"""The history sink on chDB: what becomes rows, what is refused, what is remembered."""
+"""The history sink on chDB: what becomes rows, what is refused, what is remembered, who owns the directory."""
 
 import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 
-from schemas.compatibility import faults  # noqa: F401
-from schemas.loader import Schema, make_schema, schemas
+from schemas.codec import Codec
+from schemas.loader import make_schema, schemas
 from schemas.registry import LocalRegistry, entry_of
+from sinks import clickhouse
 from sinks.clickhouse import ClickHouseHistory
 from sinks.clickhouse_client import DirectoryInUse, DirectoryLock, Place, QueryError, json_value
 from sinks.sink import HistoryMessage
 from tests.support.history import (
     ALERTS,
-    CODEC,
     LEDGERS,
     QUARANTINE,
     START_MS,
+    TRANSFERS,
     chain,
     change,
     expected,
@@ -31,3 +36,327 @@ from tests.support.history import (
     message,
     transaction,
 )
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Iterator[ClickHouseHistory]:
+    with history(tmp_path / "ch") as opened:
+        yield opened
+
+
+def _ask(sink: ClickHouseHistory, sql: str) -> list[Any]:
+    """Values of a query, row by row, duplicates not hidden; a single column without the tuple."""
+    rows = [tuple(row.values()) for row in sink.query(f"{sql} SETTINGS final = 0")]
+    return [row[0] if len(row) == 1 else row for row in rows]
+
+
+def _with_body(of: HistoryMessage, body: bytes) -> HistoryMessage:
+    return HistoryMessage(of.topic, of.partition, of.offset, of.timestamp_ms, of.message[:5] + body)
+
+
+def test_rows_of_a_ledger(sink: ClickHouseHistory) -> None:
+    """One payment of 25 drops and 1.5 USD, one fee of 10 by a delegate, one pseudo-transaction."""
+    payment = transaction(
+        0, "rDelegate", account="rA", type="Payment", raw=b"\x00\xff\x80",
+        memos=[{"type": "t", "format": "", "data": "hello"}],
+        balance_changes=[change("rA", "XRP", "-25", "75"), change("rB", "USD.rI", "1.5", "1520019986234183e-27")],
+    )  # fmt: skip
+    pseudo = transaction(1, "", fee=0, type="EnableAmendment")
+    sink.write("e", [message(ledger(7, [payment, pseudo], total_coins=99), 41, partition=2)])
+    origin = ("e", LEDGERS, 2, 41)
+    assert _ask(sink, "SELECT _epoch, _topic, _partition, _offset FROM balance_changes") == [origin] * 2
+    assert _ask(sink, "SELECT ledger_index, total_coins, close_time, gap_from FROM xrpl_ledgers") == [
+        (7, 99, "2020-09-13T12:27:08Z", None)
+    ]
+    assert _ask(
+        sink, "SELECT ledger_index, transaction_index, hash, type, hex(raw), memos FROM xrpl_transactions"
+    ) == [
+        (7, 0, f"{0:064X}", "Payment", "00FF80", [{"type": "t", "format": "", "data": "hello"}]),
+        (7, 1, f"{1:064X}", "EnableAmendment", "7B7D", []),
+    ]
+    assert _ask(
+        sink, "SELECT row_number, account, asset, change, balance FROM balance_changes ORDER BY 1"
+    ) == [
+        (1, "rA", "XRP", "-25", "75"),
+        (2, "rB", "USD.rI", "1.5", "1520019986234183e-27"),
+    ]
+    assert _ask(
+        sink, "SELECT owner, account, fee, burnt, gas_required, gas_paid_by_treasury FROM gas_ledger"
+    ) == [("rDelegate", "rA", "10", "10", "10", "0")]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("-5.25", "-5.25"),
+        ("0", "0"),
+        ("0." + "1" * 38, "0." + "1" * 38),
+        ("0." + "1" * 39, None),
+        ("9" * 38, "9" * 38),
+        ("1" + "0" * 38, None),
+        ("99999999999999999e-40", None),
+    ],
+)
+def test_a_change_is_a_number_where_it_fits_exactly(
+    sink: ClickHouseHistory, text: str, number: str | None
+) -> None:
+    sink.write("e", [message(ledger(1, [transaction(0, balance_changes=[change("r", "A", text)])]), 0)])
+    assert _ask(sink, "SELECT change, change_value FROM balance_changes") == [(text, number)]
+
+
+def test_a_ledger_in_chunks_is_one_ledger(sink: ClickHouseHistory) -> None:
+    chunks = [ledger(9, [transaction(of)], chunk=of, chunks=2, transaction_count=2) for of in (0, 1)]
+    sink.write("e", [message(of, place) for place, of in enumerate(chunks)])
+    assert _ask(sink, "SELECT transaction_count FROM xrpl_ledgers") == [2]
+    assert _ask(sink, "SELECT transaction_index FROM xrpl_transactions ORDER BY 1") == [0, 1]
+
+
+def test_two_chains_in_one_directory(sink: ClickHouseHistory) -> None:
+    """The same ledger indexes, transaction indexes and accounts, told apart by the number of the chain."""
+    records = chain(1, 10)
+    other = [{**of, "chain": "xrpl:other", "chain_number": 2} for of in records]
+    sink.write("e", [message(of, place) for place, of in enumerate(records)])
+    sink.write("e", [message(of, place, partition=1) for place, of in enumerate(other)])
+    doubled = {name: 2 * count for name, count in expected(records).items()}
+    assert found(sink) == doubled == found(sink, final=1)
+
+
+def test_commits_tell_rows_duplicates_and_the_last_block(sink: ClickHouseHistory) -> None:
+    records = chain(2, 6)
+    messages = [message(of, place) for place, of in enumerate(records)]
+    assert sink.open_partition("e", LEDGERS, 0) == 0
+    sink.write("e", messages[:4])
+    sink.write("e", [*messages[2:5], _with_body(messages[5], b"")])
+    assert sink.open_partition("other", LEDGERS, 1) == 0  # takes nothing of what is not committed here
+    sink.flush()
+    assert sink.open_partition("e", LEDGERS, 0) == 6
+    assert _ask(
+        sink,
+        "SELECT from_offset, to_offset, block, rows, duplicates, refused FROM sink_progress "
+        "WHERE `table` = 'sink_applied' AND epoch = 'e'",
+    ) == [(0, 5, -1, 5, 2, 1)]
+    assert sink.write("e", messages).applied == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 30])
+def test_the_one_message_that_is_refused(sink: ClickHouseHistory, size: int) -> None:
+    """Broken in the middle of its transactions, where only the decoder of bodies comes."""
+    records = [ledger(of, [transaction(0), transaction(1)]) for of in range(1, size + 1)]
+    messages = [message(of, place) for place, of in enumerate(records)]
+    bad = size // 2
+    messages[bad] = _with_body(messages[bad], messages[bad].message[5:-40])
+    result = sink.write("e", messages)
+    assert [(of.message, of.reason) for of in result.refused] == [(messages[bad], "truncated")]
+    assert result.applied == size - 1
+    assert found(sink) == expected(records[:bad] + records[bad + 1 :])
+
+
+def test_a_message_that_the_insert_refuses(sink: ClickHouseHistory) -> None:
+    """Its Avro is sound, its amount is no number: found among good ones, after other tables had rows."""
+    legs = [_transfer(f"{of:032X}", "12" if of != 3 else "twelve") for of in range(6)]
+    result = sink.write("e", [message(_transfers(of, [leg]), of, TRANSFERS) for of, leg in enumerate(legs)])
+    (refused,) = result.refused
+    assert (refused.message.offset, refused.reason) == (3, "refused_by_sink")
+    assert "twelve" in refused.detail and "\n" not in refused.detail
+    assert _ask(sink, "SELECT _offset FROM transfers ORDER BY 1") == [0, 1, 2, 4, 5]
+    assert _ask(sink, "SELECT count() FROM sink_applied") == [5]
+    assert result.rows["transfers"] == 5
+
+
+def test_what_cannot_be_read_at_all(sink: ClickHouseHistory) -> None:
+    good = message(ledger(1), 0)
+    wrong = {
+        "bad_magic": b"\x01" + good.message[1:],
+        "unknown_schema": struct.pack(">bI", 0, 9999) + good.message[5:],
+        "truncated": good.message[:3],
+        "undecodable": message(_transfers(1, []), 0, TRANSFERS).message,  # another topic's record
+    }
+    messages = [HistoryMessage(LEDGERS, 0, place, 0, of) for place, of in enumerate(wrong.values(), start=1)]
+    result = sink.write("e", [good, *messages])
+    assert [of.reason for of in result.refused] == list(wrong)
+    assert result.applied == 1
+
+
+@pytest.mark.parametrize("length", [1 << 31, 1 << 40, (1 << 63) - 1])
+def test_a_length_beyond_all_bounds_costs_no_memory(sink: ClickHouseHistory, length: int) -> None:
+    from sinks.container import zigzag
+
+    of = message(ledger(1, [transaction(0)]), 0)
+    body = of.message[5:].replace(zigzag(64) + b"0" * 64, zigzag(length) + b"0" * 64, 1)
+    assert len(body) > len(of.message) - 5
+    assert len(sink.write("e", [_with_body(of, body)]).refused) == 1
+
+
+def test_a_fault_of_clickhouse_refuses_nothing_and_is_made_good(
+    sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the third insert; the same batch goes in later, once."""
+    records = chain(4, 5)
+    messages = [message(of, place) for place, of in enumerate(records)]
+    command, calls = sink._client.command, 0
+
+    def full(statement: str) -> Any:
+        nonlocal calls
+        calls += statement.startswith("INSERT")
+        if calls == 3:
+            raise DatabaseError("Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)")
+        return command(statement)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sink._client, "command", full)
+        with pytest.raises(DatabaseError, match="NOT_ENOUGH_SPACE"):
+            sink.write("e", messages)
+    assert sink.write("e", messages).applied == 5
+    sink.flush()
+    assert found(sink) == expected(records)
+
+
+def test_a_batch_larger_than_a_container(sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clickhouse, "CONTAINER_BYTES_MAX", 2000)
+    records = chain(5, 12)
+    assert sink.write("e", [message(of, place) for place, of in enumerate(records)]).applied == 12
+    assert found(sink) == expected(records)
+
+
+def test_a_batch_of_several_partitions(sink: ClickHouseHistory) -> None:
+    records = chain(6, 12)
+    messages = [message(of, place // 3, partition=place % 3) for place, of in enumerate(records)]
+    sink.write("e", messages)
+    sink.flush()
+    assert [sink.open_partition("e", LEDGERS, of) for of in range(4)] == [4, 4, 4, 0]
+    assert _ask(sink, "SELECT partition, sum(rows) FROM sink_progress WHERE `table` = 'sink_applied' GROUP BY 1 ORDER BY 1") == [
+        (0, 4), (1, 4), (2, 4)
+    ]  # fmt: skip
+
+
+def test_findings_and_quarantine_count_once_by_their_id(sink: ClickHouseHistory) -> None:
+    alert = {
+        "id": "a1", "rule": "capped", "severity": "warning", "chain": "xrpl:test", "block": 3,
+        "transaction_index": -1, "subject": "r", "time": START_MS, "evidence": "{}",
+    }  # fmt: skip
+    item = {
+        "id": "q1", "role": "books", "source_topic": LEDGERS, "source_partition": 0, "source_offset": 5, "epoch": "e",
+        "time": START_MS, "reason": "bad_magic", "detail": "d", "key": None, "value": b"\xff\x00",
+        "headers": [{"name": "n", "value": b"v"}],
+    }  # fmt: skip
+    for offset in range(2):
+        sink.write("e", [message(alert, offset, ALERTS)])
+        sink.write("e", [message(item, offset, QUARANTINE)])
+    assert _ask(sink, "SELECT id, rule, severity, block FROM alerts") == [("a1", "capped", "warning", 3)]
+    assert _ask(sink, "SELECT id, hex(value), headers FROM quarantine") == [
+        ("q1", "FF00", [{"name": "n", "value": "v"}])
+    ]
+
+
+def test_messages_of_an_older_schema(tmp_path: Path) -> None:
+    """Written before `debit_subject` and `credit_subject` came in: they have our defaults."""
+    ours = next(schema for schema in schemas() if schema.topic_name == TRANSFERS)
+    array = next(field for field in ours.raw["fields"] if field["name"] == "transfers")
+    record = array["type"]["items"]
+    fields = [field for field in record["fields"] if not field["name"].endswith("_subject")]
+    older_items = {**array["type"], "items": {**record, "fields": fields}}
+    older_fields = [
+        {**field, "type": older_items} if field is array else field for field in ours.raw["fields"]
+    ]
+    older = make_schema({**ours.raw, "fields": older_fields})
+    registry = LocalRegistry(
+        [entry_of(1, older.subject, 1, older.raw), entry_of(2, ours.subject, 2, ours.raw)]
+    )
+    messages = []
+    for place, schema in enumerate((older, ours)):
+        leg = {**_transfer(f"{place:032X}", "5"), "credit_subject": "thing"}
+        leg = {name: value for name, value in leg.items() if schema is ours or not name.endswith("_subject")}
+        body = Codec(registry, [schema]).encode(TRANSFERS, _transfers(place, [leg]))
+        messages.append(HistoryMessage(TRANSFERS, 0, place, 0, body))
+    sink = ClickHouseHistory(Place(path=tmp_path / "ch"), schemas(), Codec(registry, [ours]), registry)
+    sink.open()
+    try:
+        assert sink.write("e", messages).applied == 2
+        assert _ask(sink, "SELECT _offset, credit_subject FROM transfers ORDER BY 1") == [
+            (0, ""),
+            (1, "thing"),
+        ]
+    finally:
+        sink.close()
+
+
+def test_a_wrong_query_is_one_clear_line(sink: ClickHouseHistory) -> None:
+    with pytest.raises(QueryError, match="nothing_here") as raised:
+        list(sink.query("SELECT *\nFROM nothing_here"))
+    assert "\n" not in str(raised.value) and "version" not in str(raised.value)
+    with pytest.raises(QueryError):
+        list(sink.query("SELEC 1"))
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE alerts", "INSERT INTO alerts (id) VALUES ('x')", "TRUNCATE TABLE alerts"]
+)
+def test_a_query_changes_nothing(sink: ClickHouseHistory, statement: str) -> None:
+    with pytest.raises(QueryError):
+        list(sink.query(statement))
+    assert _ask(sink, "SELECT count() FROM alerts") == [0]
+
+
+def test_a_query_may_be_left_before_its_end(sink: ClickHouseHistory) -> None:
+    answer = sink.query("SELECT number FROM numbers(1000000)")
+    assert next(answer) == {"number": 0}
+    answer.close()
+    assert list(sink.query("SELECT 1 AS one WHERE 0")) == []
+
+
+def test_json_values() -> None:
+    sql = (
+        "SELECT toUInt256('115792089237316195423570985008687907853269984665640564039457584007913129639935') AS wei, "
+        "toDecimal256('-1.50', 38) AS decimal, toInt64(-1) AS n, toNullable(toUInt128(3)) AS wide, "
+        "toDateTime64('2020-01-02 03:04:05.678', 3, 'UTC') AS at, toDate('2020-01-02') AS day, [1, 2] AS list, NULL AS nothing"
+    )
+    path = Path(":memory:")
+    client = Place(path=path).connect({})
+    try:
+        from sinks.clickhouse_client import rows
+
+        (row,) = rows(client, sql)
+    finally:
+        client.close()
+    assert row == {
+        "wei": str(2**256 - 1), "decimal": "-1.5", "n": -1, "wide": "3", "at": "2020-01-02T03:04:05.678000Z",
+        "day": "2020-01-02", "list": [1, 2], "nothing": None,
+    }  # fmt: skip
+    assert json_value(Decimal("1" * 40 + "." + "2" * 38)) == "1" * 40 + "." + "2" * 38  # no context rounds it
+    assert json_value({"a": (1 << 64, b"\xff")}) == {"a": [str(1 << 64), "ff"]}
+
+
+def test_one_process_owns_the_directory(tmp_path: Path) -> None:
+    """The owner is named; when it is killed the directory is free at once."""
+    code = (
+        "import sys, time; from pathlib import Path; from sinks.clickhouse_client import DirectoryLock; "
+        "lock = DirectoryLock(Path(sys.argv[1]), 'history'); print('own', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "ch")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as owner:
+        assert owner.stdout is not None
+        try:
+            assert owner.stdout.readline() == "own\n"
+            with pytest.raises(DirectoryInUse, match=rf"ch: in use by process {owner.pid} \(history\)"):
+                DirectoryLock(tmp_path / "ch", "query", wait_s=0.2)
+            os.kill(owner.pid, signal.SIGKILL)
+            start = time.monotonic()
+            DirectoryLock(tmp_path / "ch", "query", wait_s=5).release()
+            assert time.monotonic() - start < 4
+        finally:
+            owner.kill()
+
+
+def _transfer(transfer_id: str, amount: str) -> dict[str, Any]:
+    return {
+        "transfer_id": bytes.fromhex(transfer_id), "transaction_index": 0, "leg": 0, "hash": "H", "code": 100,
+        "status": "posted", "reason": None, "debit_code": 101, "debit_owner": "rA", "debit_subject": "",
+        "credit_code": 101, "credit_owner": "rB", "credit_subject": "", "amount": amount,
+    }  # fmt: skip
+
+
+def _transfers(block: int, transfers: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "asset": "xrpl:test/XRP", "book": 70000, "chain": "xrpl:test", "chain_number": 1, "run": 1, "block": block,
+        "block_hash": "", "chunk": 0, "time": START_MS, "transfers": transfers,
+    }  # fmt: skip

@@ -78,7 +78,9 @@ def test_dying_at_any_statement_leaves_no_trace(tmp_path: Path, same_epoch: bool
     step, finished = 0, False
     while not finished:
         step += 1
-        finished = _write(tmp_path / "ch", f"e{0 if same_epoch else step}", messages, step, after=step % 2 == 0)
+        finished = _write(
+            tmp_path / "ch", f"e{0 if same_epoch else step}", messages, step, after=step % 2 == 0
+        )
     assert step > 15  # it did die at many
     _write(tmp_path / "ch", "last", messages, 0, after=False)
     with history(tmp_path / "ch") as sink:
@@ -119,7 +121,9 @@ def test_another_epoch_with_other_batches_adds_nothing(tmp_path: Path) -> None:
             for place in range(0, 20, batch):
                 some = records[place : place + batch]
                 result = sink.write(epoch, [message(of, place + k) for k, of in enumerate(some)])
-                assert (result.applied, result.duplicates) == ((len(some), 0) if epoch == "a" else (0, len(some)))
+                assert (result.applied, result.duplicates) == (
+                    (len(some), 0) if epoch == "a" else (0, len(some))
+                )
             sink.flush()
         assert found(sink) == expected(records)
         (row,) = sink.query("SELECT sum(duplicates) AS n FROM sink_progress WHERE `table` = 'sink_applied'")
@@ -153,7 +157,9 @@ def test_sigkill_at_seeded_moments(tmp_path: Path, seed: int) -> None:
     made, ledgers = random.Random(seed), 120
     epoch = 0
     for _ in range(KILLS):
-        _killed(tmp_path / "ch", epoch, seed, ledgers, lines=made.randrange(1, 6), wait_s=made.random() * 0.15)
+        _killed(
+            tmp_path / "ch", epoch, seed, ledgers, lines=made.randrange(1, 6), wait_s=made.random() * 0.15
+        )
         epoch += made.randrange(2)
     assert _child(tmp_path / "ch", epoch, seed, ledgers).communicate(timeout=120)[0].endswith("done\n")
     records = chain(seed, ledgers)

@@ -23,7 +23,9 @@ def test_a_container_holds_the_messages() -> None:
     messages = [message(record, 100 + place, partition=2) for place, record in enumerate(records)]
     bodies = [Body(of.partition, of.offset, of.timestamp_ms, body(of.message)) for of in messages]
     read = list(fastavro.reader(BytesIO(_writer().container("epoch", bodies))))
-    assert [(of["_epoch"], of["_partition"], of["_offset"]) for of in read] == [("epoch", 2, 100 + k) for k in range(9)]
+    assert [(of["_epoch"], of["_partition"], of["_offset"]) for of in read] == [
+        ("epoch", 2, 100 + k) for k in range(9)
+    ]
     assert [of["_timestamp"] for of in read] == [of.timestamp_ms for of in messages]
     assert [[tx["hash"] for tx in of["value"]["transactions"]] for of in read] == [
         [tx["hash"] for tx in of["transactions"]] for of in records

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 
-from schemas.loader import schemas
+from schemas.loader import make_schema, schemas
 from sinks import ddl
+from sinks.ddl_shape import DdlFault, Shape, documented, literal
 
-SCHEMA: dict[str, Any] = {
+RAW: dict[str, Any] = {
     "type": "record",
     "name": "Thing",
     "namespace": "test",
+    "topic": {"name": "things.v1", "key": "id", "partitions": 1, "retention_ms": -1, "cleanup_policy": "delete"},
     "clickhouse": {
         "identity": {"key": "id"},
         "partition_by": "toYYYYMM(at)",
@@ -44,6 +46,9 @@ SCHEMA: dict[str, Any] = {
                         {"name": "colour", "type": "Colour", "doc": "Its own."}]}}}]}}},
     ],
 }  # fmt: skip
+
+
+SCHEMA = documented(make_schema(RAW))
 
 
 def _with(**table: Any) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def test_a_field_that_the_writer_lacks_has_our_default() -> None:
     assert older is not None and "CAST(7 AS Int64) AS `weight`" in older
     assert ddl.insert_select(table, "t", SCHEMA, _without("boxes", "parts"), "stage") is None
     assert "WHERE 0" in ddl.count_rows(table, SCHEMA, _without("boxes"), "stage")
-    with pytest.raises(ddl.DdlFault, match="id: the writer's schema lacks it"):
+    with pytest.raises(DdlFault, match="id: the writer's schema lacks it"):
         ddl.insert_select(table, "t", SCHEMA, _without("id"), "stage")
 
 
@@ -97,55 +102,71 @@ def test_a_field_that_the_writer_lacks_has_our_default() -> None:
     ],
 )
 def test_a_wrong_attribute_is_named(table: dict[str, Any], text: str) -> None:
-    with pytest.raises(ddl.DdlFault, match=text):
+    with pytest.raises(DdlFault, match=text):
         ddl.tables(_with(**table))
 
 
 def test_a_column_must_lie_along_the_rows() -> None:
-    (table,) = ddl.tables(_with(each="boxes", where="", columns={"weight": "boxes.parts.weight"}, order_by=["id"]))
-    with pytest.raises(ddl.DdlFault, match=r"boxes.parts.weight: does not lie along \['boxes'\]"):
+    (table,) = ddl.tables(
+        _with(each="boxes", where="", columns={"weight": "boxes.parts.weight"}, order_by=["id"])
+    )
+    with pytest.raises(DdlFault, match=r"boxes.parts.weight: does not lie along \['boxes'\]"):
         ddl.insert_select(table, "t", SCHEMA, SCHEMA, "stage")
 
 
 def test_rows_must_come_from_an_array_of_records() -> None:
     (table,) = ddl.tables(_with(each="note", where="", columns={}, order_by=["id"]))
-    with pytest.raises(ddl.DdlFault, match="each: note is not an array"):
+    with pytest.raises(DdlFault, match="each: note is not an array"):
         ddl.insert_select(table, "t", SCHEMA, SCHEMA, "stage")
 
 
+def test_a_type_of_another_file_is_found() -> None:
+    lent = {"type": "record", "name": "Lent", "fields": [{"name": "x", "type": "int"}]}
+    fields = [
+        *RAW["fields"],
+        {"name": "lent", "type": {"type": "array", "items": "other.Lent"}, "doc": "Lent."},
+    ]
+    shape = Shape(documented(make_schema({**RAW, "fields": fields}, {"other.Lent": (lent, "other")})))
+    assert (shape.click_type("lent.x"), shape.doc("lent"), shape.doc("lent.x")) == ("Int32", "Lent.", "")
+
+
 def test_types_of_avro() -> None:
-    shape = ddl.Shape(SCHEMA)
+    shape = Shape(SCHEMA)
     assert shape.click_type("note") == "Nullable(String)"
     assert shape.click_type("boxes.parts.colour") == "String"
     assert shape.click_type("boxes.parts") == "Array(Tuple(`weight` Int64, `colour` String))"
-    with pytest.raises(ddl.DdlFault, match="a union is null and one type"):
-        ddl.Shape({"type": "record", "name": "R", "fields": [{"name": "f", "type": ["null", "int", "string"]}]})
+    with pytest.raises(DdlFault, match="a union is null and one type"):
+        Shape({"type": "record", "name": "R", "fields": [{"name": "f", "type": ["null", "int", "string"]}]})
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(None, "NULL"), (True, "true"), (-1, "-1"), ("a'b\\", "'a\\'b\\\\'"), ([], "[]")]
 )
 def test_literals(value: Any, text: str) -> None:
-    assert ddl.literal(value) == text
+    assert literal(value) == text
 
 
 def test_tables_that_two_schemas_fill_are_merged_or_refused() -> None:
     one = _with(where="")
     more = _with(columns={**one["clickhouse"]["tables"][0]["columns"], "colour": "boxes.parts.colour"})
     assert [column.name for column in ddl.all_tables([one, more])["parts"].columns][-1] == "colour"
-    other_type = _with(columns={**one["clickhouse"]["tables"][0]["columns"], "box": {"path": "boxes.name", "type": "UUID"}})
-    with pytest.raises(ddl.DdlFault, match="parts.box: String in one schema, UUID in another"):
+    other_type = _with(
+        columns={**one["clickhouse"]["tables"][0]["columns"], "box": {"path": "boxes.name", "type": "UUID"}}
+    )
+    with pytest.raises(DdlFault, match="parts.box: String in one schema, UUID in another"):
         ddl.all_tables([one, other_type])
-    with pytest.raises(ddl.DdlFault, match="order or partition"):
+    with pytest.raises(DdlFault, match="order or partition"):
         ddl.all_tables([one, _with(order_by=["id"])])
 
 
 def test_every_schema_of_the_package_makes_its_statements() -> None:
-    raws = [schema.raw for schema in schemas()]
-    made = ddl.all_tables(raws)
-    assert {"xrpl_ledgers", "xrpl_transactions", "balance_changes", "object_changes", "mpt_changes"} <= set(made)
+    forms = [documented(schema) for schema in schemas()]
+    made = ddl.all_tables(forms)
+    assert {"xrpl_ledgers", "xrpl_transactions", "balance_changes", "object_changes", "mpt_changes"} <= set(
+        made
+    )
     assert {"gas_ledger", "asset_changes", "transfers", "quarantine", "alerts"} <= set(made)
-    for raw in raws:
-        for table in ddl.tables(raw):
-            assert ddl.insert_select(table, "t", raw, raw, "stage")
+    for ours in forms:
+        for table in ddl.tables(ours):
+            assert ddl.insert_select(table, "t", ours, ours, "stage")
             assert all(column.doc for column in table.columns), table.name

@@ -40,7 +40,17 @@ def change(account: str, asset: str, delta: str, balance: str = "0") -> dict[str
 
 def object_change(entry_type: str, entry_id: str, action: str = "created", **values: Any) -> dict[str, Any]:
     """An object change; what is not given is null, held amounts 0."""
-    names = "owner destination asset amount balance counter_asset counter_amount reference held_asset".split()
+    names = [
+        "owner",
+        "destination",
+        "asset",
+        "amount",
+        "balance",
+        "counter_asset",
+        "counter_amount",
+        "reference",
+        "held_asset",
+    ]
     empty: dict[str, Any] = dict.fromkeys(names)
     kinds = {
         "entry_type": entry_type,
@@ -54,7 +64,7 @@ def object_change(entry_type: str, entry_id: str, action: str = "created", **val
 
 def mpt_change(issuance: str, account: str | None, action: str = "created", **values: str) -> dict[str, Any]:
     """An MPT change; amounts that are not given are 0."""
-    names = "change locked_change outstanding_change amount locked outstanding".split()
+    names = ["change", "locked_change", "outstanding_change", "amount", "locked", "outstanding"]
     head = {
         "issuance": issuance,
         "account": account,

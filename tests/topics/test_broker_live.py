@@ -19,7 +19,7 @@ from schemas.codec import local_codec
 from topics import broker
 from topics.apply import TopicsRefused, apply_topics, plan_topics
 from topics.envelope import Outgoing
-from topics.plan import AddPartitions, Create, Refuse, declared
+from topics.plan import AddPartitions, ChangeConfig, Create, Refuse, Topic, declared, plan
 from topics.producer import Producer
 
 LEDGERS = "xrpl.ledgers.v1"
@@ -66,11 +66,7 @@ def embedded() -> Iterator[str]:
 
 @pytest.fixture(params=["embedded", "kafka"])
 def url(request: pytest.FixtureRequest) -> str:
-    if request.param == "embedded":
-        return str(request.getfixturevalue("embedded"))
-    if "TIDEBOOK_TEST_KAFKA_URL" not in os.environ:
-        pytest.skip("TIDEBOOK_TEST_KAFKA_URL names no Apache Kafka")
-    return os.environ["TIDEBOOK_TEST_KAFKA_URL"]
+    return str(request.getfixturevalue(request.param))
 
 
 def with_producer(url: str, use: Callable[[Producer], Awaitable[Any]]) -> Any:
@@ -215,6 +211,45 @@ def test_the_embedded_broker_gives_no_producer_ids(embedded: str, caplog: pytest
 
     assert with_producer(embedded, use) is False
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.fixture
+def kafka() -> str:
+    if "TIDEBOOK_TEST_KAFKA_URL" not in os.environ:
+        pytest.skip("TIDEBOOK_TEST_KAFKA_URL names no Apache Kafka")
+    return os.environ["TIDEBOOK_TEST_KAFKA_URL"]
+
+
+def test_apache_kafka_grows_and_changes_topics_and_keeps_other_settings(kafka: str) -> None:
+    name = f"test.growing_{time.time_ns()}.v1"
+    kept = {"retention.ms": "-1", "cleanup.policy": "delete"}
+    wanted = Topic(name, 3, True, "chain", kept)
+
+    async def run() -> None:
+        async with broker.admin_of(kafka) as admin:
+            await admin.create_topics(
+                [NewTopic(name, 1, 1, topic_configs={"segment.ms": "86400000", "retention.ms": "604800000"})]
+            )
+            actions = plan(await broker.existing_topics(admin, [name]), [wanted])
+            change = ChangeConfig(name, {"retention.ms": "604800000"}, {"retention.ms": "-1"})
+            assert actions == [AddPartitions(name, 1, 3), change]
+            await broker.add_partitions(admin, AddPartitions(name, 1, 3))
+            await broker.change_config(admin, change)
+            (after,) = await broker.existing_topics(admin, [name])
+            assert after.partitions == 3
+            assert after.config is not None and after.config["retention.ms"] == "-1"
+            assert after.config["segment.ms"] == "86400000"
+            assert plan([after], [wanted]) == []
+            await admin.delete_topics([name])
+
+    asyncio.run(run())
+
+
+def test_apache_kafka_gives_producer_ids(kafka: str) -> None:
+    async def use(producer: Producer) -> bool:
+        return producer.idempotent
+
+    assert with_producer(kafka, use) is True
 
 
 def test_an_address_where_nobody_answers_names_the_setting() -> None:
