@@ -24,7 +24,7 @@ generate: $(STAMP)  ## records, data dictionary, frozen schema ids
 
 bench: $(STAMP)  ## figures as ratios to named baselines (minutes)
 	$(BIN)/tidebook bench decode
-	$(BIN)/tidebook bench books
+	$(BIN)/tidebook bench agent
 	$(BIN)/tidebook bench pipeline
 
 $(STAMP): pyproject.toml

@@ -20,7 +20,8 @@ from topics.plan import Refuse
 
 BENCHES = {
     "decode": "tests.bench.bench_decode",
-    "books": "tests.bench.bench_books",
+    "agent": "tests.bench.bench_agent",
+    "books": "tests.bench.bench_engine",
     "pipeline": "tests.bench.bench_pipeline",
 }
 
@@ -55,7 +56,7 @@ def check_schemas() -> int:
 
 def print_dictionary() -> int:
     """`tidebook schemas docs`."""
-    from schemas.dictionary import dictionary  # noqa: PLC0415
+    from schemas.dictionary import dictionary
 
     print(dictionary())
     return 0

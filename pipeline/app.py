@@ -29,10 +29,10 @@ def make_codec() -> Codec:
 def open_books(settings: Settings) -> Any:
     """The cluster that TIGERBEETLE_ADDRESSES names, else the embedded books of the data directory."""
     if settings.tigerbeetle_addresses:
-        from sinks.tigerbeetle import connect  # noqa: PLC0415  (loads the client's C library)
+        from sinks.tigerbeetle import connect
 
         return connect(settings.tigerbeetle_addresses, settings.tigerbeetle_cluster_id)
-    from sinks.embedded_books import connect as connect_embedded  # noqa: PLC0415
+    from sinks.embedded_books import connect as connect_embedded
 
     settings.books_dir.mkdir(parents=True, exist_ok=True)
     return connect_embedded(settings.books_dir)
@@ -40,10 +40,12 @@ def open_books(settings: Settings) -> Any:
 
 def open_history(settings: Settings, role: str = "history") -> Any:
     """The server that TIDEBOOK_CLICKHOUSE_URL names, else chDB in the data directory. Opened."""
-    from sinks.clickhouse import ClickHouseHistory  # noqa: PLC0415  (loads the engine)
-    from sinks.clickhouse_client import Place  # noqa: PLC0415
+    from sinks.clickhouse import ClickHouseHistory
+    from sinks.clickhouse_client import Place
 
-    place = Place(url=settings.clickhouse_url) if settings.clickhouse_url else Place(path=settings.clickhouse_dir)
+    place = (
+        Place(url=settings.clickhouse_url) if settings.clickhouse_url else Place(path=settings.clickhouse_dir)
+    )
     history = ClickHouseHistory(place, schemas(), local_codec(), local_registry(), role)
     history.open()
     return history

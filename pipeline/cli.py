@@ -24,7 +24,9 @@ app = typer.Typer(
 ingest_app = typer.Typer(no_args_is_help=True, help="Read a chain and publish its blocks.")
 topics_app = typer.Typer(no_args_is_help=True, help="Topics derived from the schemas.")
 schemas_app = typer.Typer(no_args_is_help=True, help="Avro schemas, their registry and their dictionary.")
-decode_app = typer.Typer(no_args_is_help=True, help="Recorded answers → events as JSON lines. Needs no server.")
+decode_app = typer.Typer(
+    no_args_is_help=True, help="Recorded answers → events as JSON lines. Needs no server."
+)
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
@@ -32,13 +34,20 @@ app.add_typer(decode_app, name="decode")
 
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="Where everything is kept [env TIDEBOOK_DATA_DIR, default ./tidebook-data]."),
+    typer.Option(
+        "--data-dir", help="Where everything is kept [env TIDEBOOK_DATA_DIR, default ./tidebook-data]."
+    ),
 ]
 ChainName = Annotated[
-    str | None, typer.Option("--chain", help="Chain to show, where the directory holds several; default: the latest run.")
+    str | None,
+    typer.Option(
+        "--chain", help="Chain to show, where the directory holds several; default: the latest run."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
-At = Annotated[int | None, typer.Option("--at", help="As of this ledger index or block; default: the latest.")]
+At = Annotated[
+    int | None, typer.Option("--at", help="As of this ledger index or block; default: the latest.")
+]
 
 
 def fail(message: str, status: int = 1) -> NoReturn:
@@ -58,14 +67,25 @@ def settings_or_fail(**overrides: Any) -> Settings:
 def demo(
     ledgers: Annotated[
         list[Path] | None,
-        typer.Option("--ledgers", help="Recorded ledgers: .jsonl.gz, .json, .gz or a directory; may be repeated. "
-                     "Default: the chain that ships with Tidebook (353 ledgers of a real node)."),
+        typer.Option(
+            "--ledgers",
+            help="Recorded ledgers: .jsonl.gz, .json, .gz or a directory; may be repeated. "
+            "Default: the chain that ships with Tidebook (353 ledgers of a real node).",
+        ),
     ] = None,
     data_dir: DataDir = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write the report as JSON to this file.")] = None,
-    network: Annotated[str | None, typer.Option("--network", help="Name of the recorded network, e.g. 0 for mainnet.")] = None,
-    accept_gap: Annotated[bool, typer.Option("--accept-gap", help="Go on where ledgers are missing; exit status 3.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the broker and the holdings' web views up until Ctrl-C.")] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write the report as JSON to this file.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option("--network", help="Name of the recorded network, e.g. 0 for mainnet.")
+    ] = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Go on where ledgers are missing; exit status 3.")
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the broker and the holdings' web views up until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Run the whole pipeline on a recorded chain and prove the result. Needs no server.
 
@@ -74,7 +94,7 @@ def demo(
 
     Exit status: 0 all invariants hold · 1 something is wrong (told in one line) · 3 a gap was accepted.
     """
-    from pipeline.demo_command import run_demo  # noqa: PLC0415  (loads the engines)
+    from pipeline.demo_command import run_demo
 
     settings = settings_or_fail(data_dir=data_dir)
     raise typer.Exit(run_demo(settings, ledgers or [], network, accept_gap, keep, report))
@@ -84,12 +104,17 @@ def demo(
 def ingest_file(
     files: Annotated[list[Path], typer.Argument(help="Recorded ledgers, in order.")],
     data_dir: DataDir = None,
-    chain: Annotated[str | None, typer.Option("--chain", help="Chain of this data directory's register; default: told by the hashes.")] = None,
-    accept_gap: Annotated[bool, typer.Option("--accept-gap", help="Publish a gap record and go on; exit status 3.")] = False,
+    chain: Annotated[
+        str | None,
+        typer.Option("--chain", help="Chain of this data directory's register; default: told by the hashes."),
+    ] = None,
+    accept_gap: Annotated[
+        bool, typer.Option("--accept-gap", help="Publish a gap record and go on; exit status 3.")
+    ] = False,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Publish recorded ledgers to xrpl.ledgers.v1 of the broker that TIDEBOOK_KAFKA_URL names."""
-    from pipeline.ingest_command import ingest_files  # noqa: PLC0415
+    from pipeline.ingest_command import ingest_files
 
     settings = settings_or_fail(data_dir=data_dir)
     raise typer.Exit(ingest_files(settings, files, chain, accept_gap, supervised))
@@ -102,7 +127,8 @@ def work(
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run one role on the broker that TIDEBOOK_KAFKA_URL names, until SIGTERM."""
-    from pipeline.app import ROLES, work as work_role  # noqa: PLC0415
+    from pipeline.app import ROLES
+    from pipeline.app import work as work_role
 
     if role not in ROLES:
         fail(f"no role {role!r}; there are {', '.join(ROLES)}", 2)
@@ -114,13 +140,16 @@ def work(
 
 @decode_app.command("xrpl")
 def decode_xrpl(
-    files: Annotated[list[Path], typer.Argument(help="Recorded ledgers, transactions or stream messages: .json, .gz, .jsonl.gz.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Recorded ledgers, transactions or stream messages: .json, .gz, .jsonl.gz."),
+    ],
 ) -> None:
     """Print what each recorded transaction really did, as JSON lines, in applied order.
 
     What can't be decoded prints an error line in its place; the rest goes on; exit status 1.
     """
-    from pipeline.decode_command import decode_files  # noqa: PLC0415
+    from pipeline.decode_command import decode_files
 
     raise typer.Exit(decode_files(files, sys.stdout))
 
@@ -134,19 +163,21 @@ def export(
     json: AsJson = False,
 ) -> None:
     """The state after a ledger: one row per balance, NFT, issuance, escrow, channel or asset."""
-    from pipeline.read_commands import export_rows  # noqa: PLC0415
+    from pipeline.read_commands import export_rows
 
     raise typer.Exit(export_rows(settings_or_fail(data_dir=data_dir), what, at, chain, json))
 
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="A ClickHouse statement, e.g. \"SELECT count() FROM xrpl_transactions\".")],
+    sql: Annotated[
+        str, typer.Argument(help='A ClickHouse statement, e.g. "SELECT count() FROM xrpl_transactions".')
+    ],
     data_dir: DataDir = None,
     json: AsJson = False,
 ) -> None:
     """Ask ClickHouse: one JSON object a row with --json, else a table. Shows no duplicate (final=1)."""
-    from pipeline.read_commands import query_rows  # noqa: PLC0415
+    from pipeline.read_commands import query_rows
 
     raise typer.Exit(query_rows(settings_or_fail(data_dir=data_dir), sql, json))
 
@@ -160,7 +191,7 @@ def balances(
     json: AsJson = False,
 ) -> None:
     """What one owner holds: available and locked, per asset, from the books."""
-    from pipeline.read_commands import owner_balances  # noqa: PLC0415
+    from pipeline.read_commands import owner_balances
 
     raise typer.Exit(owner_balances(settings_or_fail(data_dir=data_dir), owner, at, chain, json))
 
@@ -173,7 +204,7 @@ def gas_report(
     json: AsJson = False,
 ) -> None:
     """Who paid what in fees: required, paid by the user, paid by the treasury (drops)."""
-    from pipeline.read_commands import gas_rows  # noqa: PLC0415
+    from pipeline.read_commands import gas_rows
 
     raise typer.Exit(gas_rows(settings_or_fail(data_dir=data_dir), owner, chain, json))
 
@@ -186,23 +217,27 @@ def provenance(
     json: AsJson = False,
 ) -> None:
     """Everything that ever happened to one asset, each with its transaction and place in the topic."""
-    from pipeline.read_commands import provenance_rows  # noqa: PLC0415
+    from pipeline.read_commands import provenance_rows
 
     raise typer.Exit(provenance_rows(settings_or_fail(data_dir=data_dir), asset, chain, json))
 
 
 @topics_app.command("plan")
-def topics_plan(kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None) -> None:
+def topics_plan(
+    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None,
+) -> None:
     """Show what `apply` would create or change. Exit status 1 if there is something it must not do."""
-    from pipeline.admin_commands import plan_topics  # noqa: PLC0415
+    from pipeline.admin_commands import plan_topics
 
     raise typer.Exit(plan_topics(settings_or_fail(kafka_url=kafka_url), apply=False))
 
 
 @topics_app.command("apply")
-def topics_apply(kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None) -> None:
+def topics_apply(
+    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None,
+) -> None:
     """Create the topics that are missing; never shrinks or destroys one."""
-    from pipeline.admin_commands import plan_topics  # noqa: PLC0415
+    from pipeline.admin_commands import plan_topics
 
     raise typer.Exit(plan_topics(settings_or_fail(kafka_url=kafka_url), apply=True))
 
@@ -210,7 +245,7 @@ def topics_apply(kafka_url: Annotated[str | None, typer.Option("--kafka-url", he
 @schemas_app.command("check")
 def schemas_check() -> None:
     """Are the schemas frozen, compatible and the generated files up to date? Exit status 1 if not."""
-    from pipeline.admin_commands import check_schemas  # noqa: PLC0415
+    from pipeline.admin_commands import check_schemas
 
     raise typer.Exit(check_schemas())
 
@@ -218,20 +253,20 @@ def schemas_check() -> None:
 @schemas_app.command("docs")
 def schemas_docs() -> None:
     """Print the data dictionary: topics, fields, tables, columns."""
-    from pipeline.admin_commands import print_dictionary  # noqa: PLC0415
+    from pipeline.admin_commands import print_dictionary
 
     raise typer.Exit(print_dictionary())
 
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="decode, books or pipeline.")],
-    transactions: Annotated[int, typer.Option(help="Length of the generated chain (books, pipeline).")] = 200_000,
+    what: Annotated[str, typer.Argument(help="decode, agent, books or pipeline.")],
+    transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated chain.")] = 7,
     json: AsJson = False,
 ) -> None:
     """Measure, as ratios to named baselines in one run. From a checkout: the benchmarks live in tests/bench."""
-    from pipeline.admin_commands import run_bench  # noqa: PLC0415
+    from pipeline.admin_commands import run_bench
 
     raise typer.Exit(run_bench(what, transactions, seed, json))
 

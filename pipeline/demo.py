@@ -28,6 +28,7 @@ from topics.apply import apply_topics
 from topics.broker import admin_of, create
 from topics.plan import Create, Topic
 
+EMBEDDED_SESSION_S = 3.0  # the embedded broker lets a first worker wait for half of it
 DEFAULT_RECORDING = "xrpl-standalone.jsonl.gz"
 
 
@@ -102,12 +103,26 @@ async def run_pipeline(run: Run, watch: Watch) -> None:
         "TIDEBOOK_KAFKA_URL": url,
         "TIDEBOOK_EPOCH": settings.epoch or uuid.uuid4().hex,
         "TIDEBOOK_WEB_PORT": str(web_port),
+        **({"TIDEBOOK_BROKER_SESSION_S": str(EMBEDDED_SESSION_S)} if broker else {}),
     }
     supervisor = Supervisor(logs, env)
     try:
         await apply_topics(url, chains=1)
         async with admin_of(url) as admin:
-            await create(admin, [Create(Topic("tidebook-assets-holdings-changelog", 8, False, "asset", {"cleanup.policy": "compact"}))])
+            await create(
+                admin,
+                [
+                    Create(
+                        Topic(
+                            "tidebook-assets-holdings-changelog",
+                            8,
+                            False,
+                            "asset",
+                            {"cleanup.policy": "compact"},
+                        )
+                    )
+                ],
+            )
         for role in ROLES:
             await supervisor.start(role, ["work", role])
         await supervisor.start("ingest", _ingest_arguments(run))

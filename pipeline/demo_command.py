@@ -38,7 +38,9 @@ def run_demo(
     recordings = ledgers or [default_recording()]
     for path in recordings:
         if not path.exists():
-            sys.stderr.write(f"tidebook: no recorded ledgers at {path}; give a file or directory with --ledgers\n")
+            sys.stderr.write(
+                f"tidebook: no recorded ledgers at {path}; give a file or directory with --ledgers\n"
+            )
             return 2
     run = Run(settings, recordings, network, accept_gap, keep)
     try:
@@ -51,7 +53,9 @@ def run_demo(
     except (ChainError, RecordedError, ChildFailed, RuntimeError) as error:
         sys.stderr.write(f"tidebook: {error}\n")
         if isinstance(error, ChildFailed):
-            sys.stderr.write(f"tidebook: logs are in {settings.data_dir / 'logs'}; the stores are sound: run it again\n")
+            sys.stderr.write(
+                f"tidebook: logs are in {settings.data_dir / 'logs'}; the stores are sound: run it again\n"
+            )
         return 1
     if report_file:
         report_file.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
@@ -171,16 +175,22 @@ def _wait(run: Run) -> None:
     signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
-
 def _print(report: dict[str, Any], run: Run) -> None:
     xrp = report["xrp"]
     console.print(f"\n[bold]{report['chain']}[/bold]  ledgers {report['first_ledger']}-{report['last_ledger']}: "
                   f"{report['ledgers']:,} ledgers, {report['transactions']:,} transactions, "
-                  f"{report['seconds']:.1f} s, {report['transactions_per_s']:,.0f} transactions/s", highlight=False)  # fmt: skip
+                  f"{report['seconds']:.1f} s, {report['transactions_per_s']:,.0f} transactions/s",
+                  highlight=False)  # fmt: skip
     _print_xrp(xrp)
     table = Table(title="Invariants", title_justify="left", show_header=False)
     for name, verdict in report["invariants"].items():
-        shown = "[dim]not applicable[/dim]" if verdict == NOT_APPLICABLE else "[green]holds[/green]" if verdict else "[red]BROKEN[/red]"
+        shown = (
+            "[dim]not applicable[/dim]"
+            if verdict == NOT_APPLICABLE
+            else "[green]holds[/green]"
+            if verdict
+            else "[red]BROKEN[/red]"
+        )
         table.add_row(name.replace("_", " "), shown)
     console.print(table)
     if report["alerts"]:
@@ -189,7 +199,10 @@ def _print(report: dict[str, Any], run: Run) -> None:
     _print_gas(report["gas_report"])
     _print_story(report["provenance_asset"], report["provenance"])
     for first, last in report["gaps"]:
-        console.print(f"[yellow]Gap accepted:[/yellow] ledgers {first}-{last} are missing; a new run begins behind it", highlight=False)
+        console.print(
+            f"[yellow]Gap accepted:[/yellow] ledgers {first}-{last} are missing; a new run begins behind it",
+            highlight=False,
+        )
     for problem in report["problems"]:
         sys.stderr.write(f"tidebook: {problem}\n")
     _print_next(report, run)
@@ -228,7 +241,9 @@ def _print_story(asset: str | None, rows: list[dict[str, Any]]) -> None:
 def _print_next(report: dict[str, Any], run: Run) -> None:
     where = "" if str(run.settings.data_dir) == "tidebook-data" else f" --data-dir {run.settings.data_dir}"
     owner = report["gas_report"][0]["owner"] if report["gas_report"] else "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
-    console.print(f"Data: {run.settings.data_dir} (books, clickhouse, chains, logs). Ask next:", highlight=False)
+    console.print(
+        f"Data: {run.settings.data_dir} (books, clickhouse, chains, logs). Ask next:", highlight=False
+    )
     for command in (
         f"tidebook balances {owner}{where}",
         f"tidebook gas-report{where}",

@@ -76,7 +76,9 @@ def provenance_rows(settings: Settings, asset: str, chain: str | None, as_json: 
         with _history(settings) as history:
             told = list(_ask(history, exports.provenance(asset, found.name)))
         if not told:
-            raise ReadError(f"nothing is known of asset {exports.asset_key(asset, found.name)} in this data directory")
+            raise ReadError(
+                f"nothing is known of asset {exports.asset_key(asset, found.name)} in this data directory"
+            )
         yield from told
 
     return _answer(settings, chain, rows, as_json)
@@ -114,10 +116,13 @@ def _place(history: Any, chain: Chain, at: int | None) -> int | None:
     if at is None:
         return None
     ends = next(history.query(
-        f"SELECT count() AS n, min(ledger_index) AS first, max(ledger_index) AS last FROM xrpl_ledgers WHERE chain_number = {chain.number}"
+        "SELECT count() AS n, min(ledger_index) AS first, max(ledger_index) AS last"
+        f" FROM xrpl_ledgers WHERE chain_number = {chain.number}"
     ))  # fmt: skip
     if not ends["n"] or not ends["first"] <= at <= ends["last"]:
-        raise ReadError(f"--at {at} lies outside the ledgers kept of {chain.name}: {ends['first']}-{ends['last']}")
+        raise ReadError(
+            f"--at {at} lies outside the ledgers kept of {chain.name}: {ends['first']}-{ends['last']}"
+        )
     return at
 
 

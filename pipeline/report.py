@@ -37,7 +37,9 @@ def book_balances(books: Any, history: Any, chain_number: int) -> Iterator[Accou
         rows = books.lookup_accounts_packed(b"".join(map(account_id, part)))
         found = {
             row[0]: int.from_bytes(row[4], "little") - int.from_bytes(row[2], "little")
-            for row in (ACCOUNT_STRUCT.unpack_from(rows, at) for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize))
+            for row in (
+                ACCOUNT_STRUCT.unpack_from(rows, at) for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize)
+            )
         }
         for ref in part:
             yield AccountBalance(*ref, found.get(account_id(ref), 0))
@@ -48,14 +50,15 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
     where = f"chain_number = {int(chain_number)}"
     ledgers = next(history.query(
         "SELECT count() AS ledgers, min(ledger_index) AS first, max(ledger_index) AS last,"
-        f" uniqExact(ledger_index) AS distinct, uniqExact(run) AS runs, min(run) AS first_run, countIf(ledger_hash IS NULL OR parent_hash IS NULL) AS unhashed FROM xrpl_ledgers WHERE {where}"
+        f" uniqExact(ledger_index) AS distinct, uniqExact(run) AS runs, min(run) AS first_run,"
+        f" countIf(ledger_hash IS NULL OR parent_hash IS NULL) AS unhashed FROM xrpl_ledgers WHERE {where}"
     ))  # fmt: skip
     transactions = next(history.query(
         f"SELECT count() AS rows, uniqExact(hash) AS distinct FROM xrpl_transactions WHERE {where}"
     ))  # fmt: skip
     balances = list(book_balances(books, history, chain_number)) if ledgers["ledgers"] else []
     xrp = _xrp(balances, chain_name, history, where)
-    report = {
+    return {
         "chain": chain_name,
         "ledgers": ledgers["ledgers"],
         "first_ledger": ledgers["first"],
@@ -78,7 +81,6 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
             " GROUP BY rule, severity ORDER BY rule"
         )),
     }  # fmt: skip
-    return report
 
 
 def _net(balances: list[AccountBalance], *codes: AccountCode, native: str | None = None) -> int:
@@ -179,4 +181,3 @@ def account_sums(where: str) -> str:
         f" FROM (SELECT asset, amount, arrayJoin({sides}) AS side FROM transfers WHERE {where} AND status = 'posted')"
         " GROUP BY asset, code, owner, subject"
     )
-

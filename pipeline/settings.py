@@ -21,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TIDEBOOK_", frozen=True, populate_by_name=True)
 
     data_dir: Path = Field(Path("tidebook-data"), description="Directory of all embedded stores.")
-    kafka_url: str = Field("", description="Bootstrap servers, host:port[,host:port…]; empty: embedded broker.")
+    kafka_url: str = Field(
+        "", description="Bootstrap servers, host:port[,host:port…]; empty: embedded broker."
+    )
     clickhouse_url: str = Field("", description="http(s)://user:password@host:port/database; empty: chDB.")
     tigerbeetle_addresses: str = Field(
         "",
@@ -32,6 +34,11 @@ class Settings(BaseSettings):
         0, validation_alias=AliasChoices("tigerbeetle_cluster_id", "TIGERBEETLE_CLUSTER_ID"), ge=0
     )
     epoch: str = Field("", description="Incarnation of the topics; drawn by whoever starts the broker.")
+    broker_session_s: float = Field(
+        10.0,
+        ge=2,
+        description="Seconds without a heartbeat after which the broker gives a worker's partitions away.",
+    )
     web_port: int = Field(0, ge=0, le=65535, description="Port of the assets role's web views; 0: none.")
 
     @property

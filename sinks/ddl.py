@@ -11,10 +11,11 @@ A schema's top-level attribute "clickhouse" says how its messages become rows:
                   where  condition, with {path} for the value of a field
                   indexes  data skipping indexes
 
-A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to override
-what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an exact decimal
-string, null where Decimal(76, 38) does not hold it exactly; {row_of: path} the place, from 1, in that array. Types
-and comments come from the Avro field. The columns of ORIGIN follow in every table: where the row came from.
+A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to
+override what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an
+exact decimal string, null where Decimal(76, 38) does not hold it exactly; {row_of: path} the place, from 1,
+in that array. Types and comments come from the Avro field. The columns of ORIGIN follow in every table:
+where the row came from.
 
 Messages are first read into a staging table (one column per header field, and `value` with the writer's whole
 record), so that they are decoded once; each table's SELECT then unfolds only the subcolumns that it needs.
@@ -75,7 +76,7 @@ class Table:
 
 
 def tables(ours: Mapping[str, Any]) -> tuple[Table, ...]:
-    """Tables of a schema, in the form of `documented`; none without a "clickhouse" attribute. Raises DdlFault."""
+    """Tables of a schema in the form of `documented`, none without the attribute. Raises DdlFault."""
     attribute = ours.get("clickhouse")
     if attribute is None:
         return ()
@@ -158,7 +159,7 @@ def insert_select(
 
 
 def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str:
-    """SELECT of (table, partition, rows): what `insert_select` inserts; partitions without rows are left out."""
+    """SELECT of (table, partition, rows): what `insert_select` inserts, but for partitions without rows."""
     unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
     where = f" WHERE {unfolded.put(table.where)}" if table.where else ""
     source = f"(SELECT 0 AS _partition WHERE 0) AS {stage}" if unfolded.empty else unfolded.source(stage)
@@ -201,7 +202,7 @@ class _Unfolding:
         for depth, level in enumerate(self.levels):
             if not any(used > depth and path.startswith(f"{level}.") for path, used in self.depths.items()):
                 self.depths[_leaf(level, self.writer)] = depth + 1
-        header = [name for name in STAGE_HEADER]
+        header = list(STAGE_HEADER)
         staged = [f"value.{path} AS {_mangle(path)}" for path in self.depths]
         source = f"(SELECT {', '.join([*header, *staged])} FROM {stage})"
         for depth, level in enumerate(self.levels):
@@ -210,7 +211,8 @@ class _Unfolding:
             kept = [_mangle(path) for path in self.depths] + [
                 f"{_mangle(up)}__row" for up in self.levels[: depth + 1]
             ]
-            source = f"(SELECT {', '.join([*header, *kept])} FROM {source} ARRAY JOIN {', '.join([*joined, rows])})"
+            join = ", ".join([*joined, rows])
+            source = f"(SELECT {', '.join([*header, *kept])} FROM {source} ARRAY JOIN {join})"
         return source
 
 
@@ -255,7 +257,7 @@ def _column(shape: Shape, name: str, spec: str | Mapping[str, Any]) -> Column:
 
 
 def _decimal(path: str) -> str:
-    """The number of a plain decimal string; null where it has more than 38 digits on either side of the point."""
+    """The number of a plain decimal string; null beyond 38 digits on either side of the point."""
     value = f"{{{path}}}"
     inexact = f"position({value}, '.') > 0 AND length({value}) - position({value}, '.') > 38"
     return (
@@ -286,7 +288,7 @@ def _mangle(path: str) -> str:
 
 
 def all_tables(forms: Iterable[Mapping[str, Any]]) -> dict[str, Table]:
-    """Every table by name, those that several schemas fill merged column by column. Raises DdlFault on a clash."""
+    """Every table by name; one that several schemas fill has the columns of all. Raises DdlFault."""
     merged: dict[str, Table] = {}
     for ours in forms:
         for table in tables(ours):

@@ -1,7 +1,9 @@
-"""Avro schemas as ClickHouse sees them: the fields of a record by dotted path, their types, docs and defaults. Pure.
+"""Avro schemas as ClickHouse sees them: the fields of a record by dotted path, their types, docs and
+defaults.
+Pure.
 
-Strings and bytes → String, enums → String, fixed → FixedString, arrays → Array, records → Tuple, a union of null and
-one type → Nullable, times → DateTime64 in UTC. What ClickHouse cannot hold is refused.
+Strings and bytes → String, enums → String, fixed → FixedString, arrays → Array, records → Tuple, a union of
+null and one type → Nullable, times → DateTime64 in UTC. What ClickHouse cannot hold is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import Any, Final
 from schemas.loader import Schema
 
 _PRIMITIVES: Final = {
-    "string": "String", "bytes": "String", "int": "Int32", "long": "Int64", "boolean": "Bool", "float": "Float32",
+    "string": "String", "bytes": "String", "int": "Int32", "long": "Int64", "boolean": "Bool",
+    "float": "Float32",
     "double": "Float64",
 }  # fmt: skip
 _LOGICAL: Final = {
@@ -28,13 +31,13 @@ class DdlFault(ValueError):
 
 
 def documented(schema: Schema) -> dict[str, Any]:
-    """The schema's resolution form, which is self-contained, with the docs and the "clickhouse" attribute of its file."""
+    """The resolution form, which is self-contained, with docs and "clickhouse" as in the file."""
     form: dict[str, Any] = _with_docs(schema.resolution, schema.raw)
     return {**form, "clickhouse": schema.clickhouse}
 
 
 class Shape:
-    """The fields of one record schema (full names, docs allowed) by dotted path, arrays of records walked through."""
+    """The fields of a record schema with full names, by dotted path through arrays of records."""
 
     def __init__(self, form: Mapping[str, Any]) -> None:
         self._named: dict[str, Any] = {}

@@ -1,8 +1,9 @@
-"""What `tidebook export`, `gas-report`, `provenance` and `balances` ask of the history: SQL and the shape of rows, pure.
+"""What `tidebook export`, `gas-report`, `provenance` and `balances` ask the history, pure.
 
-An Export is a query with its parameters and the function that turns each of its rows (as `ClickHouseHistory.query`
-gives them: wide integers as decimal strings) into output rows. Positions are ledger indexes or block numbers of one
-chain, that block included. The output is DESIGN.md's "What the commands print".
+An Export is a query with its parameters and the function that turns each of its rows (as
+`ClickHouseHistory.query` gives them: wide integers as decimal strings) into output rows. Positions are
+ledger indexes or block numbers of one chain, that block included. The output is DESIGN.md's "What the
+commands print".
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ def gas_report(chain_number: int, owner: str | None = None) -> Export:
 
 
 def provenance(asset: str, chain: str) -> Export:
-    """The story of an asset: its key, or a bare NFTokenID (64 hex digits) or MPT issuance id (48) of `chain`."""
+    """The story of an asset, named in any way that `asset_key` knows."""
     return Export("SELECT * FROM provenance(asset = {asset:String})", {"asset": asset_key(asset, chain)})
 
 
 def asset_key(asset: str, chain: str) -> str:
-    """The asset's key; a bare NFTokenID or issuance id, with or without nft: or mpt:, is taken as of `chain`."""
+    """The key of an asset of `chain` named by its NFTokenID (64 hex digits) or MPT issuance id (48), with
+    or without nft: or mpt: before it; a whole key stands for itself."""
     if "/" in asset:
         return asset
     kind, _, bare = asset.rpartition(":")
@@ -75,7 +77,7 @@ def asset_key(asset: str, chain: str) -> str:
 
 
 def balances(rows: Iterable[Row]) -> Iterator[Row]:
-    """(asset, owner, available, locked) in units → {account, asset, available, locked} with the issuers' rows."""
+    """Rows of units by asset and owner → rows as printed, with one per issued asset for its issuer."""
     issued: defaultdict[str, int] = defaultdict(int)
     for row in rows:
         asset = short_asset(row["asset"])
@@ -111,7 +113,8 @@ def _last(key: str, values: str, table: str, place: str, where: str) -> str:
     block = place.split(", ")[0]
     return (
         f"SELECT {key}, argMax(tuple({values}), tuple({place})) AS last FROM {table} "
-        f"WHERE chain_number = {{chain_number:Int32}} AND {block} <= {{position:Int64}} AND {where} GROUP BY {key}"
+        f"WHERE chain_number = {{chain_number:Int32}} AND {block} <= {{position:Int64}} "
+        f"AND {where} GROUP BY {key}"
     )
 
 
@@ -130,7 +133,8 @@ _MPTS: Final = (
     + ") WHERE last.1 != 'deleted' ORDER BY issuance"
 )
 _ESCROWS: Final = (
-    "SELECT entry_id AS escrow_id, last.2 AS owner, last.3 AS destination, last.4 AS asset, last.5 AS amount FROM ("
+    "SELECT entry_id AS escrow_id, last.2 AS owner, last.3 AS destination, last.4 AS asset, last.5 AS amount "
+    "FROM ("
     + _last(
         "entry_id", "action, owner, destination, asset, amount", "object_changes", _OBJECT_PLACE,
         "entry_type = 'Escrow'",
@@ -138,15 +142,17 @@ _ESCROWS: Final = (
     + ") WHERE last.1 != 'deleted' ORDER BY escrow_id"
 )  # fmt: skip
 _CHANNELS: Final = (
-    "SELECT entry_id AS channel_id, last.2 AS owner, last.3 AS destination, last.4 AS amount, last.5 AS balance FROM ("
+    "SELECT entry_id AS channel_id, last.2 AS owner, last.3 AS destination, last.4 AS amount, "
+    "last.5 AS balance FROM ("
     + _last(
-        "entry_id", "action, owner, destination, amount, ifNull(balance, '0')", "object_changes", _OBJECT_PLACE,
-        "entry_type = 'PayChannel'",
+        "entry_id", "action, owner, destination, amount, ifNull(balance, '0')", "object_changes",
+        _OBJECT_PLACE, "entry_type = 'PayChannel'",
     )
     + ") WHERE last.1 != 'deleted' ORDER BY channel_id"
 )  # fmt: skip
 _ASSETS: Final = (
-    "SELECT asset, last.1 AS kind, last.2 AS last_action, last.3 AS owner, last.4 AS amount, last.5 AS locked, "
+    "SELECT asset, last.1 AS kind, last.2 AS last_action, last.3 AS owner, last.4 AS amount, "
+    "last.5 AS locked, "
     "last.6 AS ledger_index, last.7 AS transaction_index, last.8 AS hash FROM ("
     + _last(
         "asset", "kind, action, to_owner, amount, locked, block, transaction_index, hash", "asset_changes",

@@ -1,8 +1,8 @@
 """Where batches go. A sink takes messages of topics in offset order and makes their effect exactly once.
 
-`write` makes a batch's effect; `flush` commits what was written. What was written and not committed when a process
-dies is undone at the next `open_partition`, which tells where to read on. So a caller does, in this order: write,
-put the refused messages into quarantine, flush, commit its own offsets.
+`write` makes a batch's effect; `flush` commits what was written. What was written and not committed when a
+process dies is undone at the next `open_partition`, which tells where to read on. So a caller does, in this
+order: write, put the refused messages into quarantine, flush, commit its own offsets.
 """
 
 from __future__ import annotations

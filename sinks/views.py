@@ -1,6 +1,7 @@
-"""The analysts' views: one file each in `views/`, its leading comment says what it answers and gives an example.
+"""The analysts' views: one file each in `views/`, documented by its leading comment.
 
-A file is `-- comment lines`, then a SELECT. {name:Type} in it is a parameter: SELECT * FROM view(name = value).
+A file is `-- comment lines`, the last an example, then a SELECT. {name:Type} in it is a parameter, given as
+`SELECT * FROM view(name = value)`.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from topics.envelope import outgoing
 from pipeline.agents.runtime import Done, Message
 from pipeline.catalog import CATALOG
 from pipeline.domain.holdings import Holding, fold
 from schemas.codec import Codec, WireError
+from topics.envelope import outgoing
 from topics.producer import Outgoing
 
 CHANGES = "assets.changes.v1"
@@ -85,7 +85,9 @@ class AssetsRole:
         decoded = []
         for message in batch:
             try:
-                decoded.append((self._codec.decode(message.value)[1], message.partition, self._epoch, message.offset))
+                decoded.append(
+                    (self._codec.decode(message.value)[1], message.partition, self._epoch, message.offset)
+                )
             except WireError as error:
                 raise RuntimeError(f"{CHANGES}-{message.partition}@{message.offset}: {error}") from error
         before: dict[str, Holding] = {}

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.domain.findings import alert, connect_headers, quarantined
-from topics.envelope import outgoing
 from pipeline.agents.runtime import Done, Message
 from pipeline.catalog import with_postings
 from pipeline.domain.account import AccountRef
+from pipeline.domain.findings import alert, connect_headers, quarantined
 from pipeline.domain.position import PositionOverflow
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
 from schemas.records import BookTransfers, XrplLedger
 from sinks.bookkeeper import BlockPosting, Bookkeeper, Posted
+from topics.envelope import outgoing
 from topics.producer import Outgoing
 
 
@@ -56,7 +56,9 @@ class BooksRole:
         self._rules = with_postings()
         self.topics = tuple(self._rules)
         self._heads: dict[str, _Head] = {}
-        self._unread: dict[tuple[str, int], Message] = {}  # (topic, partition) → undecodable message behind the head
+        self._unread: dict[
+            tuple[str, int], Message
+        ] = {}  # (topic, partition) → undecodable message behind the head
         self._told: set[str] = set()  # alerts already published by this process
 
     async def open(self, app: Any) -> None:

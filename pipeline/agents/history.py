@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.domain.findings import connect_headers, quarantined
-from topics.envelope import outgoing
 from pipeline.agents.runtime import Done, Message
 from pipeline.catalog import of_history
+from pipeline.domain.findings import connect_headers, quarantined
 from schemas.codec import Codec
 from sinks.sink import HistoryMessage
+from topics.envelope import outgoing
 from topics.producer import Outgoing
 
 
@@ -57,7 +57,11 @@ class HistoryRole:
         for refused in written.refused:
             original = originals[refused.message.partition, refused.message.offset]
             done.outgoing.append(self._refused(original, refused.reason, refused.detail))
-        done.counts = {"messages": len(batch), "rows": sum(written.rows.values()), "duplicates": written.duplicates}
+        done.counts = {
+            "messages": len(batch),
+            "rows": sum(written.rows.values()),
+            "duplicates": written.duplicates,
+        }
         return done
 
     def _refused(self, message: Message, reason: str, detail: str) -> Outgoing:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from pipeline.domain.asset import mpt_issuer
-from schemas.records import AssetAction, AssetChange, AssetChanges, GasCharge, GasCharges, XrplLedger, XrplTransaction
+from schemas.records import (
+    AssetAction,
+    AssetChange,
+    AssetChanges,
+    GasCharge,
+    GasCharges,
+    XrplLedger,
+    XrplTransaction,
+)
 
 
 def asset_changes(block: XrplLedger) -> list[AssetChanges]:
@@ -15,10 +23,8 @@ def asset_changes(block: XrplLedger) -> list[AssetChanges]:
     for tx in block["transactions"]:
         if not tx["nft_changes"] and not tx["mpt_changes"]:
             continue
-        index = 0
-        for asset, kind, change in _of_transaction(tx):
+        for index, (asset, kind, change) in enumerate(_of_transaction(tx)):
             change["change_index"] = index
-            index += 1
             key = f"{block['chain']}/{asset}"
             if key not in found:
                 found[key] = _record(block, key, kind)

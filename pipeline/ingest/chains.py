@@ -129,7 +129,9 @@ class ChainRegister:
         if number is None:
             number = max([LOCAL_FIRST - 1, *(n for n in numbers if n >= LOCAL_FIRST)]) + 1
         if number > LOCAL_LAST:
-            raise ChainError("this data directory has used up all local chain numbers; use another --data-dir")
+            raise ChainError(
+                "this data directory has used up all local chain numbers; use another --data-dir"
+            )
         path = self._directory / f"{number:05d}.chain"
         draft = path.with_suffix(".draft")
         draft.write_text(f"{name}\n")

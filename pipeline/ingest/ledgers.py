@@ -143,7 +143,9 @@ class LedgerLine:
         ]
 
 
-def split(items: list[Any], size: Callable[[list[Any]], int], limit: int = CHUNK_BYTES) -> Iterator[list[Any]]:
+def split(
+    items: list[Any], size: Callable[[list[Any]], int], limit: int = CHUNK_BYTES
+) -> Iterator[list[Any]]:
     """Halve until every part is within the limit or has one item."""
     if len(items) < 2 or size(items) <= limit:
         yield items

@@ -114,7 +114,15 @@ def _quarantine(codec: Codec, chain: Chain, stopped: Stopped, epoch: str) -> lis
         if len(value) > 900_000:
             value, detail = zlib.compress(value), f"{detail} (the item is zlib-compressed)"
         item = quarantined(
-            "ingest", chain.name, -1, stopped.place, epoch, stopped.reason, detail, value, key=chain.name.encode()
+            "ingest",
+            chain.name,
+            -1,
+            stopped.place,
+            epoch,
+            stopped.reason,
+            detail,
+            value,
+            key=chain.name.encode(),
         )
         messages.append(
             outgoing(codec, "quarantine.v1", chain.name.encode(), item, headers=connect_headers(item))

@@ -43,7 +43,13 @@ def run(transactions: int = 200_000, seed: int = 7) -> dict[str, Any]:
         recording, report_file = directory / "chain.jsonl.gz", directory / "report.json"
         expected = generate(recording, transactions, seed)
         done = tidebook(
-            "demo", "--ledgers", str(recording), "--data-dir", str(directory / "data"), "--report", str(report_file)
+            "demo",
+            "--ledgers",
+            str(recording),
+            "--data-dir",
+            str(directory / "data"),
+            "--report",
+            str(report_file),
         )
         if done.returncode:
             raise SystemExit(f"bench pipeline: the demo ended with {done.returncode}: {done.stderr[-2000:]}")

@@ -59,9 +59,13 @@ def test_report_proves_the_run(run):
 
 
 def test_gas_reports_are_the_fee_legs_and_the_fall_of_total_coins(run):
-    gas = {row["owner"]: int(row["total_gas_required"]) for row in tidebook("gas-report", "--json", "--data-dir", run[0]).rows}
+    gas = {
+        row["owner"]: int(row["total_gas_required"])
+        for row in tidebook("gas-report", "--json", "--data-dir", run[0]).rows
+    }
     legs = tidebook(
-        "query", "SELECT debit_owner AS owner, sum(toInt256(amount)) AS drops FROM transfers WHERE code = 101 GROUP BY owner",
+        "query", "SELECT debit_owner AS owner, sum(toInt256(amount)) AS drops"
+        " FROM transfers WHERE code = 101 GROUP BY owner",
         "--json", "--data-dir", run[0],
     ).rows  # fmt: skip
     assert gas == {row["owner"]: int(row["drops"]) for row in legs}
@@ -70,7 +74,13 @@ def test_gas_reports_are_the_fee_legs_and_the_fall_of_total_coins(run):
 
 def test_questions_of_the_readme(run):
     data_dir = run[0]
-    rows = tidebook("query", "SELECT type, count() AS n FROM xrpl_transactions GROUP BY type", "--json", "--data-dir", data_dir).rows
+    rows = tidebook(
+        "query",
+        "SELECT type, count() AS n FROM xrpl_transactions GROUP BY type",
+        "--json",
+        "--data-dir",
+        data_dir,
+    ).rows
     assert sum(row["n"] for row in rows) == 988
     nft = next(iter(read_truth(353)["tables"]["nfts"]))
     story = tidebook("provenance", nft, "--json", "--data-dir", data_dir).rows
@@ -79,7 +89,11 @@ def test_questions_of_the_readme(run):
     assert {"hash", "block", "_topic", "_partition", "_offset"} <= story[0].keys()
     owner = story[-1]["to_owner"]
     shown = tidebook("balances", owner, "--json", "--data-dir", data_dir).rows
-    assert shown == [row for (account, _), row in sorted(exported(data_dir, "balances").items(), key=lambda item: item[0][1]) if account == owner]
+    assert shown == [
+        row
+        for (account, _), row in sorted(exported(data_dir, "balances").items(), key=lambda item: item[0][1])
+        if account == owner
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +121,9 @@ def test_running_again_and_another_chain_change_nothing_of_the_first(run, second
     assert ended.status == 0, ended.err
     assert state(data_dir) == before
     moving = {"seconds", "transactions_per_s"}
-    assert {k: v for k, v in again.items() if k not in moving} == {k: v for k, v in report.items() if k not in moving}
+    assert {k: v for k, v in again.items() if k not in moving} == {
+        k: v for k, v in report.items() if k not in moving
+    }
 
     path, truth_map = second
     ended, other = demo(data_dir, "--ledgers", path)
@@ -120,4 +136,6 @@ def test_running_again_and_another_chain_change_nothing_of_the_first(run, second
     counts = tidebook("query", "SELECT chain, count() AS n, uniqExact(hash) AS h FROM xrpl_transactions GROUP BY chain",
                       "--json", "--data-dir", data_dir).rows  # fmt: skip
     assert sorted((row["n"], row["h"]) for row in counts) == [(988, 988), (988, 988)]
-    assert json.loads(tidebook("query", "SELECT count() AS n FROM xrpl_ledgers", "--json", "--data-dir", data_dir).out) == {"n": 706}
+    assert json.loads(
+        tidebook("query", "SELECT count() AS n FROM xrpl_ledgers", "--json", "--data-dir", data_dir).out
+    ) == {"n": 706}

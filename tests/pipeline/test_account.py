@@ -1,6 +1,14 @@
 """Account and book ids: the same for ever (frozen here), far from each other."""
 
-from pipeline.domain.account import BOOK_NUMBER_MIN, AccountCode, AccountRef, account_id, book_number, owner_id, u128
+from pipeline.domain.account import (
+    BOOK_NUMBER_MIN,
+    AccountCode,
+    AccountRef,
+    account_id,
+    book_number,
+    owner_id,
+    u128,
+)
 from pipeline.domain.asset import collection_key, mpt_issuer, parse_nft_id
 
 REF = AccountRef("xrpl:0/XRP", int(AccountCode.HOLDER), "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh")
@@ -38,4 +46,6 @@ def test_nft_id_of_the_specification():
     parsed = parse_nft_id(nft)
     assert (parsed.flags, parsed.transfer_fee, parsed.taxon, parsed.serial) == (9, 0, 34, 40)
     assert collection_key("xrpl:x", nft) == f"xrpl:x/nft:{parsed.issuer}:{parsed.taxon}"
-    assert mpt_issuer("000000011DE6944F3DDC96F9EA3237303DE0568A665A7BCA") == "rsjaFVmFqR7LWR2RySQNkmekkm5q294mcc"
+    assert (
+        mpt_issuer("000000011DE6944F3DDC96F9EA3237303DE0568A665A7BCA") == "rsjaFVmFqR7LWR2RySQNkmekkm5q294mcc"
+    )

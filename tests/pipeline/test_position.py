@@ -2,7 +2,14 @@
 
 import pytest
 
-from pipeline.domain.position import Phase, PositionOverflow, block_base, hash28, named_transfer_id, transfer_id
+from pipeline.domain.position import (
+    Phase,
+    PositionOverflow,
+    block_base,
+    hash28,
+    named_transfer_id,
+    transfer_id,
+)
 
 HASH = "ABCDEF0" + "1" * 57
 

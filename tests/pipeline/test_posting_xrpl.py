@@ -80,9 +80,7 @@ def test_books_are_the_nodes_own_state(states, index):
             expected[(escrow["Account"], "XRP")][1] += int(escrow["Amount"])
     for channel in tables["paychans"].values():
         expected[(channel["Account"], "XRP")][1] += int(channel["Amount"]) - int(channel["Balance"])
-    found = {
-        key: [int(row["available"]), int(row["locked"])] for key, row in rows.items() if key[1] == "XRP"
-    }
+    found = {key: [int(row["available"]), int(row["locked"])] for key, row in rows.items() if key[1] == "XRP"}
     assert found == {key: value for key, value in expected.items() if any(value)}
 
     lines = defaultdict(lambda: [0, 0])
@@ -118,9 +116,7 @@ def test_books_are_the_nodes_own_state(states, index):
         for name, issuance in tables["mpt_issuances"].items()
         if issuance["outstanding"] != "0"
     }
-    found = {
-        key: [row["available"], row["locked"]] for key, row in rows.items() if key[1].startswith("mpt:")
-    }
+    found = {key: [row["available"], row["locked"]] for key, row in rows.items() if key[1].startswith("mpt:")}
     assert found == {**holders, **issuers}
 
     owners = {

@@ -127,7 +127,9 @@ def test_a_new_run_adjusts_to_what_the_ledger_says(postings):
             for tx in block["transactions"]:
                 for row in tx["balance_changes"]:
                     if row["asset"] == "XRP":
-                        last[AccountRef(NATIVE, int(AccountCode.HOLDER), row["account"])] = int(row["balance"])
+                        last[AccountRef(NATIVE, int(AccountCode.HOLDER), row["account"])] = int(
+                            row["balance"]
+                        )
         assert len(last) > 20
         assert units(engine, last) == last
         burn = AccountRef(NATIVE, int(AccountCode.FEE_BURN), "")

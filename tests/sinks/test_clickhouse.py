@@ -1,4 +1,4 @@
-"""The history sink on chDB: what becomes rows, what is refused, what is remembered, who owns the directory."""
+"""The history sink on chDB: what becomes rows, what is refused, what is remembered."""
 
 import os
 import signal
@@ -59,7 +59,9 @@ def test_rows_of_a_ledger(sink: ClickHouseHistory) -> None:
     payment = transaction(
         0, "rDelegate", account="rA", type="Payment", raw=b"\x00\xff\x80",
         memos=[{"type": "t", "format": "", "data": "hello"}],
-        balance_changes=[change("rA", "XRP", "-25", "75"), change("rB", "USD.rI", "1.5", "1520019986234183e-27")],
+        balance_changes=[
+            change("rA", "XRP", "-25", "75"), change("rB", "USD.rI", "1.5", "1520019986234183e-27")
+        ],
     )  # fmt: skip
     pseudo = transaction(1, "", fee=0, type="EnableAmendment")
     sink.write("e", [message(ledger(7, [payment, pseudo], total_coins=99), 41, partition=2)])
@@ -224,9 +226,9 @@ def test_a_batch_of_several_partitions(sink: ClickHouseHistory) -> None:
     sink.write("e", messages)
     sink.flush()
     assert [sink.open_partition("e", LEDGERS, of) for of in range(4)] == [4, 4, 4, 0]
-    assert _ask(sink, "SELECT partition, sum(rows) FROM sink_progress WHERE `table` = 'sink_applied' GROUP BY 1 ORDER BY 1") == [
-        (0, 4), (1, 4), (2, 4)
-    ]  # fmt: skip
+    of_applied = "FROM sink_progress WHERE `table` = 'sink_applied'"
+    counts = _ask(sink, f"SELECT partition, sum(rows) {of_applied} GROUP BY 1 ORDER BY 1")
+    assert counts == [(0, 4), (1, 4), (2, 4)]
 
 
 def test_findings_and_quarantine_count_once_by_their_id(sink: ClickHouseHistory) -> None:
@@ -235,7 +237,8 @@ def test_findings_and_quarantine_count_once_by_their_id(sink: ClickHouseHistory)
         "transaction_index": -1, "subject": "r", "time": START_MS, "evidence": "{}",
     }  # fmt: skip
     item = {
-        "id": "q1", "role": "books", "source_topic": LEDGERS, "source_partition": 0, "source_offset": 5, "epoch": "e",
+        "id": "q1", "role": "books", "source_topic": LEDGERS, "source_partition": 0, "source_offset": 5,
+        "epoch": "e",
         "time": START_MS, "reason": "bad_magic", "detail": "d", "key": None, "value": b"\xff\x00",
         "headers": [{"name": "n", "value": b"v"}],
     }  # fmt: skip
@@ -306,9 +309,10 @@ def test_a_query_may_be_left_before_its_end(sink: ClickHouseHistory) -> None:
 
 def test_json_values() -> None:
     sql = (
-        "SELECT toUInt256('115792089237316195423570985008687907853269984665640564039457584007913129639935') AS wei, "
+        f"SELECT toUInt256('{2**256 - 1}') AS wei, "
         "toDecimal256('-1.50', 38) AS decimal, toInt64(-1) AS n, toNullable(toUInt128(3)) AS wide, "
-        "toDateTime64('2020-01-02 03:04:05.678', 3, 'UTC') AS at, toDate('2020-01-02') AS day, [1, 2] AS list, NULL AS nothing"
+        "toDateTime64('2020-01-02 03:04:05.678', 3, 'UTC') AS at, toDate('2020-01-02') AS day, "
+        "[1, 2] AS list, NULL AS nothing"
     )
     path = Path(":memory:")
     client = Place(path=path).connect({})
@@ -357,6 +361,7 @@ def _transfer(transfer_id: str, amount: str) -> dict[str, Any]:
 
 def _transfers(block: int, transfers: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "asset": "xrpl:test/XRP", "book": 70000, "chain": "xrpl:test", "chain_number": 1, "run": 1, "block": block,
+        "asset": "xrpl:test/XRP", "book": 70000, "chain": "xrpl:test", "chain_number": 1, "run": 1,
+        "block": block,
         "block_hash": "", "chunk": 0, "time": START_MS, "transfers": transfers,
     }  # fmt: skip

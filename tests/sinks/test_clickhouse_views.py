@@ -44,7 +44,8 @@ def _export(sink: ClickHouseHistory, what: exports.Export) -> list[dict[str, Any
 
 
 def test_gas_report_and_days(sink: ClickHouseHistory) -> None:
-    """rA pays 10 + 12 on day 0 and 20 on day 1, rB 15 on day 1 for another; fees of 0 are no row; chain 2 apart."""
+    """rA pays 10 + 12 on day 0 and 20 on day 1, rB 15 on day 1 for another; fees of 0 are no row; chain 2
+    apart."""
     days = [
         ledger(1, [transaction(0, "rA", 10), transaction(1, "rA", 12), transaction(2, "rB", 0)]),
         ledger(
@@ -79,13 +80,16 @@ def test_gas_report_and_days(sink: ClickHouseHistory) -> None:
 
 
 def test_balances_at(sink: ClickHouseHistory) -> None:
-    """rA's XRP: 100 in ledger 1, then 90 and 80 within ledger 2, gone in ledger 12 (whose index sorts after 2)."""
+    """rA's XRP: 100 in ledger 1, then 90 and 80 within ledger 2, gone in ledger 12 (whose index sorts
+    after 2)."""
     _put(
         sink,
         [
             ledger(1, [transaction(0, balance_changes=[change("rA", "XRP", "100", "100")])]),
             ledger(2, [
-                transaction(9, balance_changes=[change("rA", "XRP", "-10", "90"), change("rA", "USD.rI", "1", "1")]),
+                transaction(9, balance_changes=[
+                    change("rA", "XRP", "-10", "90"), change("rA", "USD.rI", "1", "1")
+                ]),
                 transaction(10, balance_changes=[change("rA", "XRP", "-10", "80")]),
             ]),
             ledger(12, [transaction(0, balance_changes=[change("rA", "XRP", "-80", "0")])]),
@@ -93,7 +97,8 @@ def test_balances_at(sink: ClickHouseHistory) -> None:
     )  # fmt: skip
 
     def at(position: int) -> list[tuple[Any, ...]]:
-        sql = f"SELECT asset, balance, ledger_index, transaction_index FROM balances_at(position = {position}) ORDER BY asset"
+        columns = "asset, balance, ledger_index, transaction_index"
+        sql = f"SELECT {columns} FROM balances_at(position = {position}) ORDER BY asset"
         return [tuple(row.values()) for row in sink.query(sql)]
 
     assert at(0) == []
@@ -103,7 +108,8 @@ def test_balances_at(sink: ClickHouseHistory) -> None:
 
 
 def test_provenance_of_an_nft(sink: ClickHouseHistory) -> None:
-    """Minted by rA, moved to rB and on to rC in one ledger, burnt later; another chain's NFT of that id apart."""
+    """Minted by rA, moved to rB and on to rC in one ledger, burnt later; another chain's NFT of that id
+    apart."""
     nft = f"{7:064X}"
     story = [
         _asset(nft, 5, [("minted", None, "rA")]),
@@ -205,7 +211,8 @@ def test_escrows_and_channels(sink: ClickHouseHistory) -> None:
 
 
 def test_balances_from_the_books(sink: ClickHouseHistory) -> None:
-    """XRP: rA opens with 100, puts 30 in an escrow, 20 in a channel and burns 1. USD: rA holds 1.5, has 0.25 in
+    """XRP: rA opens with 100, puts 30 in an escrow, 20 in a channel and burns 1. USD: rA holds 1.5, has
+    0.25 in
     escrow. An MPT: rA holds 8. An NFT book is no balance; a refused transfer is none either."""
     a, out, fee = (101, "rA"), (106, "run"), (104, "burnt")
     usd, issuer = 1_500_000_000_000_000, (102, "rI")
@@ -292,7 +299,8 @@ def _asset(nft: str, block: int, moves: list[tuple[str, str | None, str | None]]
         for place, (action, before, after) in enumerate(moves)
     ]  # fmt: skip
     return {
-        "asset": f"xrpl:test/nft:{nft}", "kind": "nft", "chain": "xrpl:test", "chain_number": 1, "block": block,
+        "asset": f"xrpl:test/nft:{nft}", "kind": "nft", "chain": "xrpl:test", "chain_number": 1,
+        "block": block,
         "block_hash": f"H{block}", "chunk": 0, "time": START_MS, "changes": changes,
     }  # fmt: skip
 
@@ -306,7 +314,8 @@ def _book(
 ) -> dict[str, Any]:
     transfers = [
         {
-            "transfer_id": bytes([chunk, block, leg]).rjust(16, b"\0"), "transaction_index": 0, "leg": leg, "hash": "H",
+            "transfer_id": bytes([chunk, block, leg]).rjust(16, b"\0"), "transaction_index": 0, "leg": leg,
+            "hash": "H",
             "code": 100, "status": status, "reason": None, "debit_code": debit[0], "debit_owner": debit[1],
             "debit_subject": "", "credit_code": credit[0], "credit_owner": credit[1], "credit_subject": "",
             "amount": str(amount),

@@ -1,4 +1,4 @@
-"""Made-up messages for the history sink: plain ledgers whose rows can be counted by hand, and a place to put them."""
+"""Made-up messages for the history sink: plain ledgers whose rows can be counted by hand."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -90,10 +90,13 @@ def ledger(index: int, transactions: Sequence[dict[str, Any]] = (), **values: An
     """A ledger of chain 1 with those transactions; `values` replace fields."""
     header = {
         "chain": "xrpl:test", "chain_number": 1, "run": 1, "ledger_index": index, "chunk": 0, "chunks": 1,
-        "close_time": START_MS + index * 4000, "ledger_hash": f"{index:064X}", "parent_hash": f"{index - 1:064X}",
+        "close_time": START_MS + index * 4000, "ledger_hash": f"{index:064X}",
+        "parent_hash": f"{index - 1:064X}",
         "transaction_hash": None, "account_hash": None, "total_coins": 10**17, "run_coins": 10**17,
-        "close_time_resolution": 10, "close_flags": 0, "parent_close_time": None, "gap_from": None, "gap_to": None,
-        "transaction_count": len(transactions), "fees": sum(of["fee"] for of in transactions), "decoder_version": 1,
+        "close_time_resolution": 10, "close_flags": 0, "parent_close_time": None, "gap_from": None,
+        "gap_to": None,
+        "transaction_count": len(transactions), "fees": sum(of["fee"] for of in transactions),
+        "decoder_version": 1,
         "transactions": list(transactions),
     }  # fmt: skip
     return {**header, **values}
@@ -109,7 +112,11 @@ def chain(seed: int, ledgers: int, months: int = 3) -> list[dict[str, Any]]:
     made = random.Random(seed)
     step_ms = months * 30 * 86_400_000 // ledgers
     return [
-        ledger(index, [_random_transaction(made, place) for place in range(made.randrange(9))], close_time=START_MS + index * step_ms)
+        ledger(
+            index,
+            [_random_transaction(made, place) for place in range(made.randrange(9))],
+            close_time=START_MS + index * step_ms,
+        )
         for index in range(1, ledgers + 1)
     ]  # fmt: skip
 
@@ -142,7 +149,8 @@ def found(sink: ClickHouseHistory, final: int = 0) -> dict[str, int]:
         "gas_ledger",
     )
     counts = [f"(SELECT count() FROM {table}) AS {table}" for table in (*tables, "sink_applied")]
-    sums = "(SELECT sum(fee) FROM gas_ledger) AS fees, (SELECT sum(toInt64(change)) FROM balance_changes) AS change"
+    change_sum = "(SELECT sum(toInt64(change)) FROM balance_changes) AS change"
+    sums = f"(SELECT sum(fee) FROM gas_ledger) AS fees, {change_sum}"
     (row,) = sink.query(f"SELECT {', '.join(counts)}, {sums} SETTINGS final = {final}")
     return {name: int(value) for name, value in row.items()}
 

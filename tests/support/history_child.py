@@ -1,7 +1,7 @@
 """A process that writes a seeded chain into a history until all is in, to be killed at any moment.
 
-python -m tests.support.history_child PATH EPOCH SEED LEDGERS BATCH: reads on where the epoch was committed, prints
-a line per batch written and per flush, `done` at the end.
+python -m tests.support.history_child PATH EPOCH SEED LEDGERS BATCH: reads on where the epoch was committed,
+prints a line per batch written and per flush, `done` at the end.
 """
 
 import sys

@@ -165,7 +165,9 @@ class _Poster:
         if not changed:
             return
         if sum(change for _, change in changed):
-            raise Unbalanced(f"transaction {tx_hash}: native effects sum to {sum(c for _, c in changed)} drops")
+            raise Unbalanced(
+                f"transaction {tx_hash}: native effects sum to {sum(c for _, c in changed)} drops"
+            )
         if len(changed) == 2:
             (a, change), (b, _) = changed
             debit, credit = (b, a) if change > 0 else (a, b)

@@ -51,7 +51,6 @@ async def plain_loop(url: str, end: int) -> tuple[float, int]:
 
 
 async def measure(recording: Path, data_dir: Path, rounds: int) -> dict[str, Any]:
-    data_dir.mkdir(parents=True)
     broker = EmbeddedBroker()
     url = await broker.start(data_dir / "broker.log")
     env = {"TIDEBOOK_DATA_DIR": str(data_dir), "TIDEBOOK_KAFKA_URL": url, "TIDEBOOK_EPOCH": uuid.uuid4().hex}
@@ -95,6 +94,7 @@ def run(transactions: int = 200_000, seed: int = 7, rounds: int = 2) -> dict[str
         directory = Path(name)
         recording = directory / "chain.jsonl.gz"
         generate(recording, transactions, seed)
+        (directory / "data").mkdir()
         return asyncio.run(measure(recording, directory / "data", rounds))
 
 
