@@ -25,8 +25,6 @@ from pipeline.ingest.ledgers import read_headers
 from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker, Supervisor, free_port
 from topics.apply import apply_topics
-from topics.broker import admin_of, create
-from topics.plan import Create, Topic
 
 EMBEDDED_SESSION_S = 3.0  # the embedded broker lets a first worker wait for half of it
 DEFAULT_RECORDING = "xrpl-standalone.jsonl.gz"
@@ -108,21 +106,6 @@ async def run_pipeline(run: Run, watch: Watch) -> None:
     supervisor = Supervisor(logs, env)
     try:
         await apply_topics(url, chains=1)
-        async with admin_of(url) as admin:
-            await create(
-                admin,
-                [
-                    Create(
-                        Topic(
-                            "tidebook-assets-holdings-changelog",
-                            8,
-                            False,
-                            "asset",
-                            {"cleanup.policy": "compact"},
-                        )
-                    )
-                ],
-            )
         for role in ROLES:
             await supervisor.start(role, ["work", role])
         await supervisor.start("ingest", _ingest_arguments(run))

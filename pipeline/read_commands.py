@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.app import open_books, open_history
-from pipeline.domain.account import AccountCode
-from pipeline.domain.balances import AccountBalance, BalanceRow, balance_rows
+from pipeline.domain.balances import BalanceRow, balance_rows
 from pipeline.domain.decode.xrpl_address import decode_account
 from pipeline.ingest.chains import Chain, ChainError, ChainRegister
-from pipeline.report import account_sums, book_balances
+from pipeline.report import book_balances
 from pipeline.settings import Settings
 from sinks import exports
 from sinks.clickhouse_client import DirectoryInUse, QueryError
@@ -129,12 +128,9 @@ def _place(history: Any, chain: Chain, at: int | None) -> int | None:
 def _balances(settings: Settings, history: Any, chain: Chain, at: int | None) -> Iterator[BalanceRow]:
     """Now: what TigerBeetle has. At an earlier ledger: the sum of the transfers up to it."""
     if at is not None:
-        where = f"chain_number = {chain.number} AND block <= {at}"
-        return balance_rows(
-            AccountBalance(row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]))
-            for row in history.query(account_sums(where))
-            if row["code"] != AccountCode.BOOK
-        )
+        question = exports.accounts(chain.number, at)
+        accounts = exports.account_balances(history.query(question.sql, question.parameters))
+        return balance_rows(accounts)
     books = open_books(settings)
     try:
         return iter(list(balance_rows(book_balances(books, history, chain.number))))

@@ -14,6 +14,7 @@ from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.domain.asset import NATIVE, native_key
 from pipeline.domain.balances import AccountBalance
 from pipeline.domain.quantise import quantise
+from sinks import exports
 from sinks.books import ACCOUNT_DTYPE, ACCOUNT_STRUCT, BATCH_MAX
 
 GENESIS_DROPS = 10**17
@@ -23,14 +24,10 @@ Verdict = bool | str
 
 def book_balances(books: Any, history: Any, chain_number: int) -> Iterator[AccountBalance]:
     """Every account of a chain with its balance as TigerBeetle has it; the names come from the history."""
+    question = exports.accounts(chain_number)
     refs = [
         AccountRef(row["asset"], row["code"], row["owner"], row["subject"])
-        for row in history.query(
-            "SELECT DISTINCT asset, arrayJoin([(debit_code, debit_owner, debit_subject),"
-            " (credit_code, credit_owner, credit_subject)]) AS side,"
-            " side.1 AS code, side.2 AS owner, side.3 AS subject"
-            f" FROM transfers WHERE chain_number = {int(chain_number)} ORDER BY asset, code, owner, subject"
-        )
+        for row in history.query(question.sql, question.parameters)
     ]
     for start in range(0, len(refs), BATCH_MAX):
         part = refs[start : start + BATCH_MAX]
@@ -74,7 +71,7 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
             **_coins(xrp, ledgers, history, where),
             "gas_report_equals_fee_burn": _gas_equals_burn(balances, chain_name, history, where),
             "books_equal_ledger": _books_equal_ledger(balances, chain_name, history, where),
-            "books_equal_history": _books_equal_history(balances, history, where),
+            "books_equal_history": _books_equal_history(balances, history, chain_number),
         },
         "alerts": list(history.query(
             f"SELECT rule, severity, count() AS count FROM alerts WHERE chain IN ('{chain_name}', '')"
@@ -164,20 +161,10 @@ def _books_equal_ledger(balances: list[AccountBalance], chain: str, history: Any
     return True
 
 
-def _books_equal_history(balances: list[AccountBalance], history: Any, where: str) -> Verdict:
+def _books_equal_history(balances: list[AccountBalance], history: Any, chain_number: int) -> Verdict:
     """Each account in TigerBeetle = the sum of its transfers in ClickHouse."""
+    question = exports.accounts(chain_number)
     sums = {
-        (row["asset"], row["code"], row["owner"], row["subject"]): int(row["units"])
-        for row in history.query(account_sums(where))
+        b[:4]: b.units for b in exports.account_balances(history.query(question.sql, question.parameters))
     }
-    return all(sums.get(b[:4], 0) == b.units for b in balances)
-
-
-def account_sums(where: str) -> str:
-    """SQL: balance of every account as the sum of its posted transfers, credit-positive."""
-    sides = "[(-1, debit_code, debit_owner, debit_subject), (1, credit_code, credit_owner, credit_subject)]"
-    return (
-        "SELECT asset, side.2 AS code, side.3 AS owner, side.4 AS subject, sum(side.1 * toInt256(amount)) AS units"
-        f" FROM (SELECT asset, amount, arrayJoin({sides}) AS side FROM transfers WHERE {where} AND status = 'posted')"
-        " GROUP BY asset, code, owner, subject"
-    )
+    return all(sums.get(b[:4], 0) == b.units for b in balances) and len(sums) == len(balances)

@@ -8,18 +8,14 @@ commands print".
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pipeline.domain.account import AccountCode
-from pipeline.domain.asset import mpt_issuer
-from pipeline.domain.quantise import units_to_decimal
+from pipeline.domain.balances import AccountBalance, balance_rows
 
 Row = dict[str, Any]
 END: Final = (1 << 62) - 1  # a position after every block
-LOCKED: Final = (AccountCode.ESCROW, AccountCode.CHANNEL)
 
 
 @dataclass(frozen=True)
@@ -39,14 +35,15 @@ def export(kind: str, chain_number: int, at: int | None = None) -> Export:
     return Export(sql, {"chain_number": chain_number, "position": END if at is None else at}, shape)
 
 
-def owner_balances(owner: str, chain_number: int, at: int | None = None) -> Export:
-    """`tidebook balances OWNER`: the rows of export("balances") of one account."""
-    every = export("balances", chain_number, at)
+def accounts(chain_number: int, at: int | None = None) -> Export:
+    """Every account of the books: asset, code, owner, subject and units, as its transfers add up."""
+    return Export(_ACCOUNTS, {"chain_number": chain_number, "position": END if at is None else at})
 
-    def of_owner(rows: Iterable[Row]) -> Iterator[Row]:
-        return (row for row in balances(rows) if row["account"] == owner)
 
-    return Export(every.sql, every.parameters, of_owner)
+def account_balances(rows: Iterable[Row]) -> Iterator[AccountBalance]:
+    """Rows of `accounts` as the domain takes them."""
+    for row in rows:
+        yield AccountBalance(row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]))
 
 
 def gas_report(chain_number: int, owner: str | None = None) -> Export:
@@ -74,38 +71,6 @@ def asset_key(asset: str, chain: str) -> str:
     if not kind:
         kind = {64: "nft", 48: "mpt"}.get(len(bare), "")
     return f"{chain}/{kind}:{bare.upper()}" if kind in ("nft", "mpt") else f"{chain}/{asset}"
-
-
-def balances(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of units by asset and owner → rows as printed, with one per issued asset for its issuer."""
-    issued: defaultdict[str, int] = defaultdict(int)
-    for row in rows:
-        asset = short_asset(row["asset"])
-        available, locked = int(row["available"]), int(row["locked"])
-        issued[asset] += available + locked
-        if available or locked:
-            yield _balance(row["owner"], asset, available, locked)
-    for asset, units in issued.items():
-        issuer = issuer_of(asset)
-        if issuer is not None and units:
-            yield _balance(issuer, asset, -units, 0)
-
-
-def short_asset(key: str) -> str:
-    """Asset key without its chain: XRP, <currency>.<issuer>, mpt:<issuance id>."""
-    return key.rpartition("/")[2] if "/mpt:" in key else key.partition("/")[2]
-
-
-def issuer_of(asset: str) -> str | None:
-    """Issuer of an asset without chain; None for the native coin."""
-    if asset.startswith("mpt:"):
-        return mpt_issuer(asset[4:])
-    return asset.rpartition(".")[2] if "." in asset else None
-
-
-def _balance(account: str, asset: str, available: int, locked: int) -> Row:
-    text = units_to_decimal if "." in asset else str
-    return {"account": account, "asset": asset, "available": text(available), "locked": text(locked)}
 
 
 def _last(key: str, values: str, table: str, place: str, where: str) -> str:
@@ -160,18 +125,20 @@ _ASSETS: Final = (
     )
     + ") ORDER BY asset"
 )  # fmt: skip
-_BALANCES: Final = (
-    "SELECT asset, owner, "
-    f"sumIf(credits - debits, code = {AccountCode.HOLDER.value}) AS available, "
-    f"sumIf(credits - debits, code IN ({', '.join(str(code.value) for code in LOCKED)})) AS locked "
-    "FROM book_balances(position = {position:Int64}) "
-    "WHERE chain_number = {chain_number:Int32} AND position(asset, '/nft:') = 0 "
-    f"AND code IN ({', '.join(str(code.value) for code in (AccountCode.HOLDER, *LOCKED))}) "
-    "GROUP BY asset, owner ORDER BY asset, owner"
+_ACCOUNTS: Final = (
+    "SELECT asset, code, owner, subject, credits - debits AS units "
+    "FROM book_balances(position = {position:Int64}) WHERE chain_number = {chain_number:Int32} "
+    "ORDER BY asset, code, owner, subject"
 )
 
+
+def _balances(rows: Iterable[Row]) -> Iterator[Row]:
+    for row in balance_rows(account_balances(rows)):
+        yield {**row}
+
+
 EXPORTS: Final[Mapping[str, tuple[str, Callable[[Iterable[Row]], Iterator[Row]]]]] = {
-    "balances": (_BALANCES, balances),
+    "balances": (_ACCOUNTS, _balances),
     "nfts": (_NFTS, iter),
     "mpts": (_MPTS, iter),
     "escrows": (_ESCROWS, iter),

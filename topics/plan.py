@@ -13,6 +13,8 @@ from schemas.loader import ONE_PER_CHAIN, Schema, schemas
 
 MAX_MESSAGE_BYTES = 1_048_576  # 1 MiB, S3: events stay below it
 _FOR_EVER = "-1"
+CHANGELOGS: Mapping[str, str] = {"tidebook-assets-holdings-changelog": "assets.changes.v1"}
+"""Faust's changelog topic of each table → the topic it is folded from, whose partition count it must have."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,27 @@ Action = Create | AddPartitions | ChangeConfig | Refuse
 
 
 def declared(chains: int, among: Iterable[Schema] | None = None) -> tuple[Topic, ...]:
-    """The topics of the schemas, by name; `chains` is the partition count of those with one per chain (>=
+    """The topics of the schemas, by name, and the tables' changelogs; `chains` is the partition count of those with one per chain (>=
     1)."""
     if chains < 1:
         raise ValueError(f"chains: {chains} is less than 1")
-    return tuple(_topic(schema, chains) for schema in (schemas() if among is None else among))
+    wanted = tuple(_topic(schema, chains) for schema in (schemas() if among is None else among))
+    return wanted if among is not None else (*wanted, *changelogs(wanted))
+
+
+def changelogs(sources: Iterable[Topic]) -> tuple[Topic, ...]:
+    """The changelog topics of the tables: compacted, keyed and partitioned as their sources."""
+    by_name = {topic.name: topic for topic in sources}
+    return tuple(
+        Topic(
+            name=name,
+            partitions=by_name[source].partitions,
+            by_chain=by_name[source].by_chain,
+            key=by_name[source].key,
+            config={"cleanup.policy": "compact", "max.message.bytes": str(MAX_MESSAGE_BYTES)},
+        )
+        for name, source in CHANGELOGS.items()
+    )
 
 
 def plan(existing: Iterable[Existing], wanted: Sequence[Topic]) -> list[Action]:

@@ -168,7 +168,9 @@ def test_damaged_recordings_stop_with_one_line_and_lose_nothing(tmp_path, ledger
     assert report["invariants"]["ingest_complete"] is False
     alerts = tidebook("query", "SELECT rule FROM alerts", "--json", "--data-dir", data_dir).rows
     assert {"rule": "ingest_stopped"} in alerts
-    kept = tidebook("query", "SELECT reason, length(value) AS size FROM quarantine", "--json", "--data-dir", data_dir).rows
+    kept = tidebook(
+        "query", "SELECT reason, length(value) AS size FROM quarantine", "--json", "--data-dir", data_dir
+    ).rows
     assert len(kept) == (0 if damage is _truncated else 1)
 
     sound = tmp_path / "sound.jsonl.gz"
@@ -192,8 +194,16 @@ def test_unknown_types_and_entries_still_balance(tmp_path, ledgers):
     assert report["invariants"]["clearing_zero"] is True
     assert report["invariants"]["xrp_conserved"] is True
     tables = read_truth(67)["tables"]
-    drops = {row["account"]: int(row["available"]) for (_, asset), row in exported(data_dir, "balances").items() if asset == "XRP"}
-    assert drops == {name: int(account["balance"]) for name, account in tables["accounts"].items() if int(account["balance"])}
+    drops = {
+        row["account"]: int(row["available"])
+        for (_, asset), row in exported(data_dir, "balances").items()
+        if asset == "XRP"
+    }
+    assert drops == {
+        name: int(account["balance"])
+        for name, account in tables["accounts"].items()
+        if int(account["balance"])
+    }
     hoards = sum(int(e["Amount"]) for e in tables["escrows"].values() if isinstance(e["Amount"], str))
     hoards += sum(int(c["Amount"]) - int(c["Balance"]) for c in tables["paychans"].values())
     booked = tidebook(
@@ -202,7 +212,11 @@ def test_unknown_types_and_entries_still_balance(tmp_path, ledgers):
         " WHERE credit_code = 108 OR debit_code = 108", "--json", "--data-dir", data_dir,
     ).rows  # fmt: skip
     assert int(booked[0]["drops"]) == hoards
-    told = {row["rule"]: row["n"] for row in report["alerts"] for row in [{"rule": row["rule"], "n": row["count"]}]}
+    told = {
+        row["rule"]: row["n"]
+        for row in report["alerts"]
+        for row in [{"rule": row["rule"], "n": row["count"]}]
+    }
     assert told["unknown_object"] == 2  # one per entry type
 
 

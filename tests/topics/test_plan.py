@@ -42,6 +42,9 @@ def with_config(**settings: str) -> dict[str, str]:
 
 def test_every_schema_declares_its_topic() -> None:
     topics = {topic.name: topic for topic in declared(chains=5)}
+    changelog = topics.pop("tidebook-assets-holdings-changelog")
+    assert changelog.partitions == topics["assets.changes.v1"].partitions
+    assert changelog.config["cleanup.policy"] == "compact"
     assert set(topics) == {schema.topic_name for schema in schemas()}
     ledgers = topics["xrpl.ledgers.v1"]
     assert (ledgers.partitions, ledgers.by_chain) == (5, True)
