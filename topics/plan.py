@@ -82,8 +82,10 @@ Action = Create | AddPartitions | ChangeConfig | Refuse
 
 
 def declared(chains: int, among: Iterable[Schema] | None = None) -> tuple[Topic, ...]:
-    """The topics of the schemas, by name, and the tables' changelogs; `chains` is the partition count of those with one per chain (>=
-    1)."""
+    """The topics of the schemas, by name, and the tables' changelogs.
+
+    `chains` is the partition count of those with one per chain (>= 1).
+    """
     if chains < 1:
         raise ValueError(f"chains: {chains} is less than 1")
     wanted = tuple(_topic(schema, chains) for schema in (schemas() if among is None else among))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,10 +61,9 @@ def kill_demo_after(data_dir, seconds):
 
 def _group_alive(group):
     """Is any process of the demo's session left (zombies aside)?"""
-    for stat in (path for path in os.scandir("/proc") if path.name.isdigit()):
+    for process in Path("/proc").glob("[0-9]*"):
         try:
-            with open(f"/proc/{stat.name}/stat") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
+            fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
         if int(fields[3]) == group and fields[0] != "Z":
