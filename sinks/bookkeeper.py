@@ -8,9 +8,10 @@ decided, the books can't refuse. DESIGN.md, "Books".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from pipeline.domain.account import (
 )
 from pipeline.domain.asset import native_key
 from pipeline.domain.position import block_base, named_transfer_id
-from pipeline.domain.posting.legs import Leg, Opening, Postings
+from pipeline.domain.posting.legs import Postings
 from sinks.books import (
     ACCOUNT_STRUCT,
     BATCH_MAX,
@@ -44,6 +45,9 @@ CREATED: Final = int(CreateTransferStatus.CREATED)
 EXISTS: Final = int(CreateTransferStatus.EXISTS)
 ANY_EXISTS: Final = frozenset(int(s) for s in CreateTransferStatus if s.name.startswith("EXISTS"))
 KNOWN_MAX: Final = 500_000  # ids kept in memory; older ones are simply sent again and answer `exists`
+
+
+_FIRST, _SECOND = itemgetter(0), itemgetter(1)  # of an Opening or a Leg: its two accounts
 
 
 class BooksDefect(RuntimeError):
@@ -132,7 +136,7 @@ class Bookkeeper:
 
     def _apply_run(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         self._forget_if_full()
-        self._create_accounts(_accounts_of(blocks))
+        self._create_accounts(blocks)
         events: list[bytes] = []
         posted: list[list[Posted]] = []
         openings: list[tuple[int, int, Posted]] = []  # place in events, block number in list, transfer
@@ -153,8 +157,8 @@ class Bookkeeper:
         if len(self._opened) > KNOWN_MAX:
             self._opened.clear()
 
-    def _create_accounts(self, refs: Iterable[AccountRef]) -> None:
-        new = [ref for ref in dict.fromkeys(refs) if ref not in self._ids]
+    def _create_accounts(self, blocks: Sequence[BlockPosting]) -> None:
+        new = sorted(_accounts_of(blocks).difference(self._ids))
         self._claim(
             [asset for asset in dict.fromkeys(ref.asset for ref in new) if asset not in self._ledgers]
         )
@@ -339,18 +343,15 @@ def _supply_accounts(chain: str) -> tuple[AccountRef, AccountRef, AccountRef]:
     )
 
 
-def _accounts_of(blocks: Sequence[BlockPosting]) -> Iterator[AccountRef]:
+def _accounts_of(blocks: Sequence[BlockPosting]) -> set[AccountRef]:
+    refs: set[AccountRef] = set()
     for block in blocks:
         if block.run_coins is not None:
-            yield from _supply_accounts(block.chain)
-        opening: Opening
-        for opening in block.postings.openings:
-            yield opening.account
-            yield opening.against
-        leg: Leg
-        for leg in block.postings.legs:
-            yield leg.debit
-            yield leg.credit
+            refs.update(_supply_accounts(block.chain))
+        for rows in (block.postings.openings, block.postings.legs):
+            refs.update(map(_FIRST, rows))
+            refs.update(map(_SECOND, rows))
+    return refs
 
 
 def _statuses(results: bytes) -> np.ndarray:

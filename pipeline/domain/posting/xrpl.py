@@ -69,8 +69,14 @@ class _Poster:
     def transaction(self, tx: XrplTransaction) -> None:
         self._transaction = tx["transaction_index"]
         self._leg = 0
-        traded = any(change["entry_type"] in _TRADING_ENTRIES for change in tx["object_changes"])
-        code = TRADE if traded else TRANSFER
+        code = TRANSFER
+        holding: list[ObjectChange] = []
+        for change in tx["object_changes"]:
+            kind = change["entry_type"]
+            if kind in _TRADING_ENTRIES:
+                code = TRADE
+            elif kind in _HOLDING_ENTRIES and change["held_asset"] is not None:
+                holding.append(change)
         moves: dict[AccountRef, int] = {}
         if tx["fee"]:
             payer = AccountRef(self.native, HOLDER, tx["fee_payer"])
@@ -84,9 +90,8 @@ class _Poster:
                 moves[account] = moves.get(account, 0) + int(row["change"])
             elif asset[:4] != "mpt:":
                 self._issued(row["account"], asset, row["previous"], row["balance"], code)
-        for change in tx["object_changes"]:
-            if change["entry_type"] in _HOLDING_ENTRIES and change["held_asset"] is not None:
-                self._held(change, moves)
+        for change in holding:
+            self._held(change, moves)
         if tx["unexplained"]:
             self._unexplained(tx, moves)
         self._native_moves(moves, code, tx["hash"])
