@@ -31,6 +31,7 @@ CATALOG: Final[tuple[EventType, ...]] = (
     EventType("xrpl.ledgers.v1", postings=post_ledger, asset_changes=asset_changes, gas_charges=gas_charges),
     EventType("assets.changes.v1"),
     EventType("books.transfers.v1"),
+    EventType("books.accounts.v1"),
     EventType("gas.charges.v1", history=False),  # for consumers; gas_ledger is filled from the sources
     EventType("control.alerts.v1"),
     EventType("quarantine.v1"),

@@ -7,6 +7,7 @@ Times are integers in the unit that the comment names; keys stand in the order t
 from typing import Literal, TypedDict
 
 ASSETS_CHANGES_V1 = "assets.changes.v1"
+BOOKS_ACCOUNTS_V1 = "books.accounts.v1"
 BOOKS_TRANSFERS_V1 = "books.transfers.v1"
 CONTROL_ALERTS_V1 = "control.alerts.v1"
 GAS_CHARGES_V1 = "gas.charges.v1"
@@ -16,6 +17,8 @@ XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
 AssetAction = Literal["minted", "transferred", "burnt", "issued", "changed", "destroyed"]
 
 U128 = bytes  # 16 bytes
+
+AccountStatus = Literal["active", "frozen", "closed"]
 
 TransferStatus = Literal["posted", "pending", "voided", "refused"]
 
@@ -76,6 +79,44 @@ class AssetChanges(TypedDict):
     changes: list[AssetChange]
 
 
+class BookAccount(TypedDict):
+    """An account was opened, frozen, thawed or closed (S4's account mapping). The last record of an account
+    says how it stands. On-chain accounts are here when somebody has frozen them: a status in the directory,
+    never a refusal of a fact."""
+
+    # Id of the account in TigerBeetle, 128 bits, big-endian.
+    account_id: U128
+    # Asset key of the account's book, e.g. offchain/SOVR.
+    asset: str
+    # Chain of the asset; offchain for S4's assets.
+    chain: str
+    # Number of the chain; 0 for off-chain.
+    chain_number: int
+    # Number of the book in TigerBeetle; 0 where this store has none. May differ between stores; compare by
+    # asset.
+    book: int
+    # Account code.
+    code: int
+    # Name of the account code, e.g. USER.
+    type: str
+    # Who stands behind the account: a reference, never a person's name; empty for the book's own.
+    owner: str
+    # What the account is kept for, where an owner has one account per thing.
+    subject: str
+    # Label of the account for operators; no personal data.
+    name: str
+    # How it stands after this change.
+    status: AccountStatus
+    # Event that changed it: source:client:key, and #attempt after the first.
+    event_id: str
+    # Id of the change: 32 hex digits of event and account; the same change always has the same.
+    change_id: str
+    # Event time in milliseconds: the place of an off-chain change in history.
+    position: int
+    # Event time.
+    time: int
+
+
 class BookTransfer(TypedDict):
     """One transfer: one debit, one credit."""
 
@@ -109,26 +150,35 @@ class BookTransfer(TypedDict):
     # Units of the book (decimal integer up to 2^128-1): drops, 10^-15 of an issued currency, MPT units, 1 for
     # an NFT.
     amount: str
+    # The pending transfer that this one posts or voids: 32 hex digits, empty for none.
+    pending_id: str
+    # Off-chain event it comes from: source:client:key, and #attempt after the first; empty on chain.
+    event_id: str
+    # Off-chain flow it belongs to, e.g. deposit, claim, lock; empty on chain.
+    flow: str
+    # Place in the order of the store's decisions: TigerBeetle's timestamp (ns); 0 where it is not told.
+    # Differs between stores.
+    timestamp: int
 
 
 class BookTransfers(TypedDict):
     """The transfers posted in one book for one block (S4's transfer audit log). One message per (book,
     block)."""
 
-    # Asset key of the book: <chain>/XRP, <chain>/<currency>.<issuer>, <chain>/mpt:<issuance id>,
-    # <chain>/nft:<issuer>:<taxon>.
+    # Asset key of the book: offchain/<S4 asset>, <chain>/XRP, <chain>/<currency>.<issuer>,
+    # <chain>/mpt:<issuance id>, <chain>/nft:<issuer>:<taxon>.
     asset: str
     # Number of the book in TigerBeetle (its ledger id). May differ between stores; compare by asset.
     book: int
     # Chain the transfers come from.
     chain: str
-    # Number of the chain.
+    # Number of the chain; 0 for off-chain.
     chain_number: int
     # First ledger of the run.
     run: int
-    # Ledger index or block number.
+    # Ledger index or block number; event time in milliseconds off chain.
     block: int
-    # Hash of the block; empty where the recording lacks it.
+    # Hash of the block; empty where the recording lacks it; off chain the hash of the event's name.
     block_hash: str
     # Chunk of the block that the transfers stand in.
     chunk: int

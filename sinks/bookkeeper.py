@@ -8,6 +8,7 @@ decided, the books can't refuse. DESIGN.md, "Books".
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -15,7 +16,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 import numpy as np
-from tigerbeetle import CreateAccountStatus, CreateTransferStatus
+from tigerbeetle import CreateAccountStatus, CreateTransferStatus, QueryFilterFlags
 
 from pipeline.domain.account import (
     AccountCode,
@@ -27,17 +28,19 @@ from pipeline.domain.account import (
     owner_id,
 )
 from pipeline.domain.asset import native_key
-from pipeline.domain.position import block_base, named_transfer_id
+from pipeline.domain.position import BLOCK_TRANSACTION, block_base, named_transfer_id, transfer_id
 from pipeline.domain.posting.legs import Postings
 from sinks.books import (
     ACCOUNT_STRUCT,
     BATCH_MAX,
+    QUERY_FILTER_STRUCT,
     RESULT_DTYPE,
     TRANSFER_STRUCT,
     Books,
 )
 
 ZERO: Final = bytes(16)
+_MARK: Final = struct.Struct("<II8s")  # user_data_128 of a block's mark: chunks, chunk, half of its hash
 ACCOUNT_CREATED: Final = int(CreateAccountStatus.CREATED)
 ACCOUNT_EXISTS: Final = int(CreateAccountStatus.EXISTS)
 BOOK_TAKEN: Final = int(CreateAccountStatus.EXISTS_WITH_DIFFERENT_USER_DATA_128)
@@ -64,6 +67,7 @@ class BlockPosting:
     block: int
     block_hash: str
     chunk: int
+    chunks: int
     run_coins: int | None  # native coins before the run's first block; None = not told
     postings: Postings
     hashes: dict[int, str]  # transaction_index -> transaction hash
@@ -80,6 +84,15 @@ class Posted:
     code: int
     transaction: int
     leg: int
+
+
+class Head(NamedTuple):
+    """How far a chain is booked, as the books themselves say."""
+
+    block: int
+    block_hash: str  # first 16 hex digits
+    chunk: int
+    chunks: int
 
 
 class _Stored(NamedTuple):
@@ -124,6 +137,23 @@ class Bookkeeper:
     def _create(self, events: Sequence[bytes]) -> bytes:
         return self._books.create_accounts_packed(b"".join(events))
 
+    def head(self, chain: str, chain_number: int) -> Head | None:
+        """The last block (or chunk) of a chain that is in the books; None: none is."""
+        rows = self._books.query_transfers_packed(
+            QUERY_FILTER_STRUCT.pack(
+                ZERO, 0, chain_number, self.book_of(native_key(chain)), TransferCode.BLOCK, bytes(6),
+                0, 0, 1, QueryFilterFlags.REVERSED,
+            )
+        )  # fmt: skip
+        for row in TRANSFER_STRUCT.iter_unpack(rows):
+            chunks, chunk, block_hash = _MARK.unpack(row[5])
+            return Head(row[6], block_hash[::-1].hex().upper(), chunk, chunks)
+        return None
+
+    def has(self, block: BlockPosting) -> bool:
+        """Is this very block (or chunk) in the books?"""
+        return bool(self._books.lookup_transfers_packed(_mark_id(block)))
+
     def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         """Book these blocks, in order; per block what now stands in the books because of it.
 
@@ -145,6 +175,7 @@ class Bookkeeper:
             mine: list[Posted] = []
             self._pack_openings(block, number, balances, events, openings)
             self._pack_legs(block, events, mine)
+            events.append(self._mark(block))
             posted.append(mine)
         statuses = self._send(events)
         self._check(events, statuses, {place for place, _, _ in openings})
@@ -189,7 +220,7 @@ class Bookkeeper:
                 if (ident, block.run) not in self._opened:
                     wanted[ident] = None
             if block.run_coins is not None:
-                for ref in _supply_accounts(block.chain):
+                for ref in _control_accounts(block.chain):
                     wanted[self._ids[ref]] = None
         return {ident: credits - debits for ident, debits, credits in self._lookup(list(wanted))}
 
@@ -233,7 +264,7 @@ class Bookkeeper:
 
         In later runs: what was burnt in the gap goes OPENING → FEE_BURN.
         """
-        issuer, opening, burn = _supply_accounts(block.chain)
+        issuer, opening, burn, _ = _control_accounts(block.chain)
         key = (self._ids[issuer], block.run)
         if key in self._opened or block.run_coins is None:
             return []
@@ -261,6 +292,15 @@ class Bookkeeper:
                 )
             )  # fmt: skip
             posted.append(Posted(ident, debit, credit, amount, code, transaction, leg))
+
+    def _mark(self, block: BlockPosting) -> bytes:
+        """The last event of a block: a transfer of nothing that tells how far the chain is booked."""
+        _, opening, _, clearing = _control_accounts(block.chain)
+        place = _MARK.pack(block.chunks, block.chunk, bytes.fromhex(block.block_hash[:16])[::-1])
+        return TRANSFER_STRUCT.pack(
+            _mark_id(block), self._ids[opening], self._ids[clearing], ZERO, ZERO, place,
+            block.block, block.chain_number, 0, self._ledgers[opening.asset], TransferCode.BLOCK, 0, 0,
+        )  # fmt: skip
 
     def _event(self, transfer: Posted, block: BlockPosting) -> bytes:
         """An opening; its user_data_128 is the chunk, so that exactly one message tells of it."""
@@ -302,7 +342,7 @@ class Bookkeeper:
                 continue
             found = stored[transfer.transfer_id]
             if found.place == (blocks[number].block, blocks[number].chunk):
-                ends = (transfer.debit, transfer.credit, *_supply_accounts(blocks[number].chain))
+                ends = (transfer.debit, transfer.credit, *_control_accounts(blocks[number].chain))
                 names = {self._ids[ref]: ref for ref in ends if ref in self._ids}
                 confirmed[number].append(
                     Posted(transfer.transfer_id, names[found.debit], names[found.credit], found.amount,
@@ -334,20 +374,25 @@ def _leg_id(base: int, transaction: int, leg: int) -> int:
     return base | transaction << 18 | leg << 2
 
 
-def _supply_accounts(chain: str) -> tuple[AccountRef, AccountRef, AccountRef]:
+def _mark_id(block: BlockPosting) -> bytes:
+    base = block_base(block.chain_number, block.block, block.block_hash)
+    return transfer_id(base, BLOCK_TRANSACTION, block.chunk).to_bytes(16, "little")
+
+
+def _control_accounts(chain: str) -> tuple[AccountRef, AccountRef, AccountRef, AccountRef]:
     native = native_key(chain)
     return (
         AccountRef(native, int(AccountCode.ISSUER), ""),
         AccountRef(native, int(AccountCode.OPENING), ""),
         AccountRef(native, int(AccountCode.FEE_BURN), ""),
+        AccountRef(native, int(AccountCode.CLEARING), ""),
     )
 
 
 def _accounts_of(blocks: Sequence[BlockPosting]) -> set[AccountRef]:
     refs: set[AccountRef] = set()
     for block in blocks:
-        if block.run_coins is not None:
-            refs.update(_supply_accounts(block.chain))
+        refs.update(_control_accounts(block.chain))
         for rows in (block.postings.openings, block.postings.legs):
             refs.update(map(_FIRST, rows))
             refs.update(map(_SECOND, rows))

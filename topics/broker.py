@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
@@ -32,6 +33,7 @@ REPLICAS_MAX = 3
 _TOPIC_OVERRIDE = 1  # DescribeConfigs: source DYNAMIC_TOPIC_CONFIG
 _TOPIC_EXISTS = 36
 _PRODUCER_TIMEOUT_MS = 60_000
+_TAIL_WAIT_MS = 300
 
 
 class BrokerError(RuntimeError):
@@ -131,6 +133,27 @@ async def all_topics(client: AIOKafkaClient) -> dict[str, int]:
     """Partition count of every topic, without naming one (see the head of this module)."""
     cluster = await client.fetch_all_metadata()
     return {name: len(cluster.partitions_for_topic(name) or ()) for name in cluster.topics()}
+
+
+async def true_ends(url: str, told: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    """Next offset of each partition, found by reading on from what `end_offsets` told.
+
+    For the embedded broker, whose answer is the base of the last batch. Raises BrokerError.
+    """
+    ends = {TopicPartition(*place): max(0, offset) for place, offset in told.items()}
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers(url), enable_auto_commit=False)
+    try:
+        await consumer.start()
+        consumer.assign(list(ends))
+        for partition, offset in ends.items():
+            consumer.seek(partition, offset)
+        while batches := await consumer.getmany(timeout_ms=_TAIL_WAIT_MS):
+            ends |= {partition: messages[-1].offset + 1 for partition, messages in batches.items()}
+    except KafkaError as cause:
+        raise BrokerError(url, cause) from cause
+    finally:
+        await consumer.stop()
+    return {(partition.topic, partition.partition): end for partition, end in ends.items()}
 
 
 Settings = dict[str, dict[str, tuple[str | None, int]]]  # topic -> setting -> (value, source)

@@ -39,7 +39,7 @@ class AssetsRole:
             "holdings",
             partitions=self._partitions,
             key_type=str,
-            value_type=dict,
+            # no value_type: Faust 0.15 takes any class given for a model and then hangs in recovery
             use_partitioner=True,  # a batch spans partitions: the key's own hash decides, as at the source
             help="Current holding of each asset.",
         )

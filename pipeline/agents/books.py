@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.agents.runtime import Done, Message
@@ -20,20 +19,9 @@ from pipeline.domain.position import PositionOverflow
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
 from schemas.records import BookTransfers, XrplLedger
-from sinks.bookkeeper import BlockPosting, Bookkeeper, Posted
+from sinks.bookkeeper import BlockPosting, Bookkeeper, Head, Posted
 from topics.envelope import outgoing
 from topics.producer import Outgoing
-
-
-@dataclass(slots=True)
-class _Head:
-    """Last block booked of a chain, as far as this process knows."""
-
-    block: int
-    block_hash: str | None
-    chunk: int
-    chunks: int
-    unread: bool = False  # something undecodable stood behind it
 
 
 class Stop(Exception):
@@ -55,7 +43,8 @@ class BooksRole:
         self._open_books, self._codec, self._epoch = open_books, codec, epoch
         self._rules = with_postings()
         self.topics = tuple(self._rules)
-        self._heads: dict[str, _Head] = {}
+        self._heads: dict[str, Head | None] = {}  # chain -> last block accepted
+        self._accepted: set[tuple[str, int, int, str]] = set()  # blocks of the batch at hand
         self._unread: dict[
             tuple[str, int], Message
         ] = {}  # (topic, partition) → undecodable message behind the head
@@ -73,6 +62,7 @@ class BooksRole:
 
     def _process(self, topic: str, batch: list[Message]) -> Done:
         done = Done()
+        self._accepted.clear()
         blocks: list[tuple[XrplLedger, BlockPosting]] = []
         transactions = 0
         for place, message in enumerate(batch):
@@ -83,8 +73,8 @@ class BooksRole:
                 self._unread[(topic, message.partition)] = message
                 continue
             try:
-                self._follow(block, self._unread.pop((topic, message.partition), None))
                 posting = self._posting(topic, block)
+                self._follow(block, posting, self._unread.pop((topic, message.partition), None))
             except (Stop, PositionOverflow, Unbalanced) as error:
                 reason = error.reason if isinstance(error, Stop) else type(error).__name__
                 done.outgoing += self._stopped(message, block, reason, str(error))
@@ -105,21 +95,30 @@ class BooksRole:
             done.counts = {**done.counts, "block": blocks[-1][0]["ledger_index"]}
         return done
 
-    def _follow(self, block: XrplLedger, unread: Message | None) -> None:
-        """Raise Stop unless this block follows the last one booked (or repeats one, which is harmless)."""
-        head = self._heads.get(block["chain"])
-        index, chunk = block["ledger_index"], block["chunk"]
+    def _follow(self, block: XrplLedger, posting: BlockPosting, unread: Message | None) -> None:
+        """Raise Stop unless this block follows the last one booked, or is one that is booked already.
+
+        The head is the books' own: a new process knows it too.
+        """
+        chain, index, chunk = block["chain"], block["ledger_index"], block["chunk"]
         for tx in block["transactions"]:
             if tx["error"] is not None and not _effects(tx):
                 raise Stop("no_effects", f"transaction {tx['hash']}: {tx['error']}")
-        if head is not None and index >= head.block and not _continues(head, block):
+        if chain not in self._heads:
+            self._heads[chain] = self._bookkeeper.head(chain, block["chain_number"])
+        head = self._heads[chain]
+        if head is not None and (index, chunk) <= (head.block, head.chunk):
+            if (chain, index, chunk, posting.block_hash) in self._accepted or self._bookkeeper.has(posting):
+                return
+            raise Stop("fork", f"ledger {index} with hash {posting.block_hash} is not the one that is booked")
+        if not _continues(head, block):
             missing = f"an undecodable message at offset {unread.offset}" if unread else "nothing"
+            last = f"ledger {head.block} chunk {head.chunk} of {head.chunks}" if head else "the start"
             raise Stop(
-                "hole",
-                f"ledger {index} chunk {chunk} does not follow ledger {head.block} chunk {head.chunk} of "
-                f"{head.chunks} ({missing} stands between them)",
+                "hole", f"ledger {index} chunk {chunk} does not follow {last} ({missing} stands between)"
             )
-        self._heads[block["chain"]] = _Head(index, block["ledger_hash"], chunk, block["chunks"])
+        self._accepted.add((chain, index, chunk, posting.block_hash))
+        self._heads[chain] = Head(index, posting.block_hash[:16], chunk, block["chunks"])
 
     def _posting(self, topic: str, block: XrplLedger) -> BlockPosting:
         return BlockPosting(
@@ -129,6 +128,7 @@ class BooksRole:
             block=block["ledger_index"],
             block_hash=block["ledger_hash"] or block["transaction_hash"] or "0" * 64,
             chunk=block["chunk"],
+            chunks=block["chunks"],
             run_coins=block["run_coins"],
             postings=self._rules[topic](block),
             hashes={tx["transaction_index"]: tx["hash"] for tx in block["transactions"]},
@@ -185,16 +185,18 @@ def _effects(tx: Any) -> bool:
     return bool(tx["balance_changes"] or tx["object_changes"] or tx["mpt_changes"] or tx["nft_changes"])
 
 
-def _continues(head: _Head, block: XrplLedger) -> bool:
+def _continues(head: Head | None, block: XrplLedger) -> bool:
+    """Does this block (or chunk) come right after what is booked?"""
     index, chunk = block["ledger_index"], block["chunk"]
-    if index == head.block:
-        return chunk <= head.chunk + 1
-    if chunk != 0 or head.chunk != head.chunks - 1:
+    begins = block["run"] == index  # a new run: the ingest has told of the gap
+    if head is None:
+        return begins and chunk == 0
+    if index == head.block or chunk != 0:
+        return index == head.block and chunk == head.chunk + 1
+    if head.chunk != head.chunks - 1:
         return False
-    if block["gap_from"] is not None or block["run"] == index:
-        return True  # a new run begins: the ingest has told of the gap
-    linked = block["parent_hash"] is None or head.block_hash in (None, block["parent_hash"])
-    return index == head.block + 1 and linked
+    parent = block["parent_hash"]
+    return begins or (index == head.block + 1 and (parent is None or parent[:16] == head.block_hash))
 
 
 def transfer_records(

@@ -23,6 +23,7 @@ import faust
 import orjson
 
 from pipeline.settings import Settings
+from topics.broker import true_ends
 from topics.producer import Outgoing, Producer
 
 DEFECT_EXIT = 70  # EX_SOFTWARE: a defect, nothing was committed
@@ -115,6 +116,7 @@ class Worker:
         self.progress = Progress(role.name, supervised)
         datadir = settings.data_dir / "faust" / role.name
         datadir.mkdir(parents=True, exist_ok=True)
+        self._url = settings.kafka_url
         self._producer = Producer(settings.kafka_url)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
@@ -190,6 +192,8 @@ class Worker:
             await self._producer.start()
             await self.role.open(self.app)
             self.app.finalize()
+            if not self._producer.idempotent:
+                self._trust_no_ends()
             await self.app.start()
             _spare_the_collector()
             self.progress.tell(force=True, ready=True, topics=list(self.role.topics))
@@ -207,6 +211,19 @@ class Worker:
         await self._producer.stop()
         self.progress.tell(force=True, ended=True)
         return 0
+
+    def _trust_no_ends(self) -> None:
+        """Have Faust recover tables to where their changelogs truly end: the embedded broker tells less."""
+        consumer = self.app.consumer
+        told_by_broker = consumer.highwaters
+
+        async def highwaters(*partitions: Any) -> Any:
+            told = await told_by_broker(*partitions)
+            places = {(tp.topic, tp.partition): told[tp] or 0 for tp in partitions}
+            ends = await true_ends(self._url, places)
+            return {tp: ends[tp.topic, tp.partition] for tp in partitions}
+
+        consumer.highwaters = highwaters
 
     async def _failed(self, failure: BaseException) -> int:
         """End without a commit: what was not acknowledged comes again."""

@@ -61,6 +61,7 @@ class TransferCode(IntEnum):
     LOCK = 106
     UNLOCK = 107
     GAP_ADJUSTMENT = 108
+    BLOCK = 109  # moves nothing: marks how far a chain is booked
 
 
 LEDGER_IDS: Final = {

@@ -17,6 +17,7 @@ from typing import Final
 
 _WIDTHS: Final = {"chain": 15, "block": 40, "incarnation": 4, "transaction": 22, "leg": 16}
 LEG_BITS: Final = 16
+BLOCK_TRANSACTION: Final = (1 << 22) - 1  # stands for the block itself, behind all its transactions
 LEGS_MAX: Final = 1 << LEG_BITS
 TRANSACTION_SHIFT: Final = LEG_BITS + 2
 

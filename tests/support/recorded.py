@@ -35,7 +35,7 @@ def posting(block: dict[str, Any]) -> BlockPosting:
     """What the books agent hands to the bookkeeper."""
     return BlockPosting(
         chain=block["chain"], chain_number=block["chain_number"], run=block["run"],
-        block=block["ledger_index"], block_hash=block["ledger_hash"], chunk=block["chunk"],
+        block=block["ledger_index"], block_hash=block["ledger_hash"], chunk=block["chunk"], chunks=block["chunks"],
         run_coins=block["run_coins"], postings=post_ledger(block),
         hashes={tx["transaction_index"]: tx["hash"] for tx in block["transactions"]},
     )  # fmt: skip

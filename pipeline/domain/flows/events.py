@@ -61,9 +61,7 @@ class EventName(NamedTuple):
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts that ids are hashed of; the first attempt has none for its number."""
-        return (
-            (self.source, self.client, self.key, str(self.attempt)) if self.attempt else tuple(self[:3])  # type: ignore[return-value]
-        )
+        return (self.source, self.client, self.key, str(self.attempt)) if self.attempt else tuple(self[:3])
 
     def __str__(self) -> str:
         name = f"{self.source}:{self.client}:{self.key}"
@@ -159,12 +157,14 @@ def check(event: FlowEvent) -> None:
         raise Refusal(
             "same_account",
             "creditor",
-            f"{event.creditor.owner} ({event.creditor.code.name}) is on both sides",  # type: ignore[union-attr]
+            f"{event.creditor.owner} ({event.creditor.code.name}) is on both sides",
         )
     if event.anchor and event.anchor not in ANCHORS:
         raise Refusal("unknown_anchor", "anchor", f"{event.anchor!r} is none of {', '.join(ANCHORS)}")
     if event.reference is not None:
         _check_name(event.reference, "reference")
+    if not 0 <= event.expires_ms < TIME_MAX:
+        raise Refusal("bad_time", "expires", f"{event.expires_ms} is no time in milliseconds since 1970")
     if event.expires_ms and event.expires_ms <= event.time_ms:
         raise Refusal("expired", "expires", "it would have ended before it begins")
     if not 0 <= event.timeout_s < 1 << 32:
@@ -222,7 +222,9 @@ def _check_amount(amount: Any) -> None:
     if amount <= 0:
         raise Refusal("amount_not_positive", "amount", f"{amount} is not above 0")
     if amount >= AMOUNT_MAX:
-        raise Refusal("amount_over_u128", "amount", f"{amount} is beyond 2^128-2, the most a transfer can hold")
+        raise Refusal(
+            "amount_over_u128", "amount", f"{amount} is beyond 2^128-2, the most a transfer can hold"
+        )
 
 
 def _check_party(event: FlowEvent, field: str) -> None:
@@ -244,4 +246,25 @@ def _plain(value: Any) -> Any:
         return tuple(map(_plain, value))
     if isinstance(value, StrEnum):
         return value.value
-    return int(value) if isinstance(value, int) else value
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def to_dict(event: FlowEvent) -> dict[str, Any]:
+    """The event as JSON; amounts as text."""
+    made: dict[str, Any] = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    made["amount"] = None if event.amount is None else str(event.amount)
+    return made
+
+
+def from_dict(data: dict[str, Any]) -> FlowEvent:
+    """The event that `to_dict` wrote."""
+    made = dict(data)
+    for side in ("debtor", "creditor"):
+        if made[side] is not None:
+            made[side] = Party(made[side][0], AccountCode(made[side][1]))
+    for name in ("name", "reference"):
+        if made[name] is not None:
+            made[name] = EventName(*made[name])
+    made["kind"] = Kind(made["kind"])
+    made["amount"] = None if made["amount"] is None else int(made["amount"])
+    return FlowEvent(**made)
