@@ -12,6 +12,16 @@ from pipeline.domain.flows.outcome import Opening
 
 T0 = 1_800_000_000_000
 ASSETS = ("SOVR", "USD")
+WEIGHTS = {kind: 4 for kind in Kind if kind != Kind.CLOSE} | {
+    Kind.DEPOSIT: 16,
+    Kind.PAYMENT: 10,
+    Kind.AUTHORIZE: 10,
+    Kind.CLAIM: 10,
+    Kind.LOCK: 10,
+    Kind.FREEZE: 1,
+    Kind.THAW: 3,
+}
+"""How often each kind is drawn; closing for good would soon end every history."""
 
 
 @dataclass
@@ -66,12 +76,12 @@ class FlowHistory:
         r = self.random
         amount = r.choice((1, 5, 40, 300))
         asset = r.choice(ASSETS)
-        kind = r.choice([k for k in Kind if k not in (Kind.CLOSE,)] + [Kind.DEPOSIT, Kind.PAYMENT] * 3)
-        subject = f"{self.prefix}s{r.randrange(max(1, self.number // 12) + 2)}"
+        kind = r.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        subject = f"{self.prefix}s{self.number // r.choice((1, 4))}"
         late = {"time_ms": T0 + 10**9} if r.random() < 0.5 else {}
         match kind:
             case Kind.DEPOSIT:
-                return self.event(kind, asset=asset, amount=amount, creditor=self.user())
+                return self.event(kind, asset=asset, amount=amount * 3, creditor=self.user())
             case Kind.WITHDRAWAL | Kind.FEE:
                 return self.event(kind, asset=asset, amount=amount, debtor=self.user())
             case Kind.PAYMENT:
@@ -115,7 +125,7 @@ class FlowHistory:
     def _earlier(self, kind: Kind) -> FlowEvent:
         while not self.names[kind]:
             self._force(kind)
-        return self.random.choice(self.names[kind][-20:])
+        return self.random.choice(self.names[kind][-8:])
 
     def _force(self, kind: Kind) -> None:
         """An event of this kind that will be refused: nothing like it was drawn yet."""

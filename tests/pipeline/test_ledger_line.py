@@ -112,10 +112,6 @@ def test_a_lost_chunk_stops_the_books(tmp_path, recorded, small_chunks):
     blocks, _ = published(chain, line, recorded[:67])
     messages = messages_of(blocks)
     lost = next(at for at, ready in enumerate(blocks) if len(ready.chunks) > 2)
-        at
-        for at, ready in enumerate(itertools.accumulate(len(r.chunks) for r in blocks))
-        if len(blocks[at].chunks) > 2
-    )
     place = sum(len(ready.chunks) for ready in blocks[:lost]) + 1
     with connect() as engine:
         done = asyncio.run(role_on(engine).process(TOPIC, messages[:place] + messages[place + 1 :]))
