@@ -7,9 +7,7 @@ of the asset (cents, wei, …). Times are ISO 8601 (UTC where no zone is given) 
 from __future__ import annotations
 
 import sys
-import uuid
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,10 +16,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import books_command as command
+from pipeline.books_args import (
+    account_code,
+    event_name,
+    event_ref,
+    fail,
+    merchant_of,
+    party,
+    time_ms,
+    whole_amount,
+)
 from pipeline.domain.account import LEDGER_IDS, AccountCode
-from pipeline.domain.flows.accounts import ANCHORS
-from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Party
+from pipeline.domain.flows.accounts import ANCHORS, CHAIN
+from pipeline.domain.flows.events import FlowEvent, Kind
 from pipeline.settings import Settings, SettingsError, read_settings
 
 books_app = typer.Typer(
@@ -33,12 +40,11 @@ books_app = typer.Typer(
     "Exit status: 0 accepted · 1 refused, or out of reach · 2 a call that can't be an event · 70 a defect.",
 )
 
-SOURCE = "operator"
-CLIENT = "cli"
-
 Asset = Annotated[str, typer.Option("--asset", help=f"One of {', '.join(LEDGER_IDS)}.")]
 Amount = Annotated[str, typer.Argument(help="Whole units of the asset, above 0.")]
-From = Annotated[str, typer.Option("--from", help="Who gives: OWNER or TYPE:OWNER, e.g. alice, merchant:shop-7.")]
+From = Annotated[
+    str, typer.Option("--from", help="Who gives: OWNER or TYPE:OWNER, e.g. alice, merchant:shop-7.")
+]
 To = Annotated[str, typer.Option("--to", help="Who gets: OWNER or TYPE:OWNER.")]
 Authorization = Annotated[str, typer.Argument(help="Id of the authorization.")]
 Escrow = Annotated[str, typer.Argument(help="Id of the escrow.")]
@@ -47,17 +53,22 @@ EventId = Annotated[
     str | None, typer.Option("--event-id", help="Idempotency key of this event; default: a new one, printed.")
 ]
 Attempt = Annotated[int, typer.Option("--attempt", help="Raise it to try a refused event again.")]
-When = Annotated[str | None, typer.Option("--time", help="Event time; default: now, or that of the first call.")]
+When = Annotated[
+    str | None, typer.Option("--time", help="Event time; default: now, or that of the first call.")
+]
 Ends = Annotated[str | None, typer.Option("--expires", help="When it ends, by event time; default: never.")]
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="[env TIDEBOOK_DATA_DIR, default ./tidebook-data]")
+    Path | None,
+    typer.Option("--data-dir", help="Where everything is kept (TIDEBOOK_DATA_DIR; default ./tidebook-data)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
 
 
 @books_app.command("open")
 def open_account(
-    owner: Annotated[str, typer.Argument(help="Who stands behind the account: a reference, no person's name.")],
+    owner: Annotated[
+        str, typer.Argument(help="Who stands behind the account: a reference, no person's name.")
+    ],
     asset: Asset,
     kind: Annotated[str, typer.Option("--type", help="user or merchant.")] = "user",
     name: Annotated[str, typer.Option("--name", help="A label for operators; no personal data.")] = "",
@@ -67,11 +78,13 @@ def open_account(
     json: AsJson = False,
 ) -> None:
     """Open a user's or merchant's account in one asset's book. The book's own accounts open by themselves."""
+    from pipeline import books_command as command
+
     settings = _settings(data_dir)
     if asset not in LEDGER_IDS:
-        _fail(f"asset: {asset!r} is none of {', '.join(LEDGER_IDS)}", 2)
-    ref = command.customer(asset, _code(kind), owner)
-    _answer(*command.run_open(settings, _name(event_id, 0), _time(time, "time"), ref, name), json)
+        fail(f"asset: {asset!r} is none of {', '.join(LEDGER_IDS)}", 2)
+    ref = command.customer(asset, account_code(kind), owner)
+    _answer(*command.run_open(settings, event_name(event_id, 0), time_ms(time, "time"), ref, name), json)
 
 
 @books_app.command()
@@ -92,7 +105,18 @@ def withdraw(amount: Amount, asset: Asset, debtor: From, event_id: EventId = Non
 def pay(amount: Amount, asset: Asset, debtor: From, to: To, event_id: EventId = None, attempt: Attempt = 0,
         time: When = None, data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """From one account to another."""
-    _do(Kind.PAYMENT, event_id, attempt, time, data_dir, json, asset=asset, amount=amount, debtor=debtor, creditor=to)
+    _do(
+        Kind.PAYMENT,
+        event_id,
+        attempt,
+        time,
+        data_dir,
+        json,
+        asset=asset,
+        amount=amount,
+        debtor=debtor,
+        creditor=to,
+    )
 
 
 @books_app.command()
@@ -131,11 +155,21 @@ def claim(authorization: Authorization, event_id: EventId = None, attempt: Attem
 @books_app.command()
 def fulfil(authorization: Authorization,
            proof: Annotated[str, typer.Option("--proof", help="What proves the delivery: a reference or hash.")],
-           attested: Annotated[bool, typer.Option("--attested", help="You have verified the proof's signature.")] = False,
+           attested: Annotated[bool, typer.Option("--attested", help="You verified its signature.")] = False,
            event_id: EventId = None, attempt: Attempt = 0, time: When = None,
            data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """Delivered: ANCHOR → TREASURY in both books. Refused without --attested."""
-    _do(Kind.FULFIL, event_id, attempt, time, data_dir, json, subject=authorization, proof=proof, attested=attested)
+    _do(
+        Kind.FULFIL,
+        event_id,
+        attempt,
+        time,
+        data_dir,
+        json,
+        subject=authorization,
+        proof=proof,
+        attested=attested,
+    )
 
 
 @books_app.command()
@@ -183,7 +217,7 @@ def settle(amount: Amount, asset: Asset, merchant: From, event_id: EventId = Non
            time: When = None, data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """Pay out what a merchant has earned: MERCHANT → TREASURY."""
     _do(Kind.SETTLE, event_id, attempt, time, data_dir, json, asset=asset, amount=amount,
-        debtor=_merchant(merchant))  # fmt: skip
+        debtor=merchant_of(merchant))  # fmt: skip
 
 
 @books_app.command()
@@ -192,7 +226,7 @@ def reverse(settlement: Annotated[str, typer.Argument(help="Event id of the sett
             data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """Take a whole settlement back, once: TREASURY → MERCHANT."""
     _do(Kind.REVERSE, event_id, attempt, time, data_dir, json, asset=asset, reference=settlement,
-        creditor=_merchant(merchant))  # fmt: skip
+        creditor=merchant_of(merchant))  # fmt: skip
 
 
 @books_app.command()
@@ -222,8 +256,11 @@ def accounts(owner: Annotated[str, typer.Argument(help="Only this owner's.")] = 
              status: Annotated[str, typer.Option("--status", help="active, frozen or closed.")] = "",
              data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """The account directory: who has which account, and how it stands."""
-    key = f"{command.CHAIN}/{asset}" if asset and "/" not in asset else asset
-    _rows(lambda: command.directory(_settings(data_dir), owner, key, status), json)
+    from pipeline import books_reads as reads
+
+    key = f"{CHAIN}/{asset}" if asset and "/" not in asset else asset
+    _rows(lambda: reads.directory(_settings(data_dir), owner, key, status), json,
+          lambda row: f"{row['status']:<7} {row['asset']}  {row['type']}:{row['owner']}  {row['name']}")  # fmt: skip
 
 
 @books_app.command()
@@ -234,8 +271,10 @@ def balance(owner: Annotated[str, typer.Argument(help="Owner; '' for the book's 
                 "--position", help="After this timestamp of the books, as commands print it.")] = None,
             data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """Available, locked and pending per asset: now, at a time, or at a position of the books."""
-    moment = None if at is None else _time(at, "at")
-    _rows(lambda: (row._asdict() for row in command.balances(_settings(data_dir), owner, asset, moment, position)),
+    from pipeline import books_reads as reads
+
+    moment = None if at is None else time_ms(at, "at")
+    _rows(lambda: (row._asdict() for row in reads.balances(_settings(data_dir), owner, asset, moment, position)),
           json)  # fmt: skip
 
 
@@ -244,113 +283,61 @@ def audit(owner: Annotated[str, typer.Option("--owner", help="Only transfers of 
           event: Annotated[str, typer.Option("--event", help="Only this event, e.g. operator:cli:42.")] = "",
           data_dir: DataDir = None, json: AsJson = False) -> None:  # fmt: skip
     """The transfer audit log, each row held against the books. Exit status 1 where one disagrees."""
+    from pipeline import books_reads as reads
+
     wrong: list[str] = []
 
     def rows() -> Iterable[Mapping[str, Any]]:
-        for row in command.audit(_settings(data_dir), owner, event):
+        for row in reads.audit(_settings(data_dir), owner, event):
             wrong.extend([row["transfer_id"]] if not row["agrees"] else [])
             yield row
 
-    _rows(rows, json)
+    _rows(rows, json, _audit_line)
     if wrong:
-        _fail(f"{len(wrong)} rows disagree with the books, first: transfer {wrong[0]}", 1)
+        fail(f"{len(wrong)} rows disagree with the books, first: transfer {wrong[0]}", 1)
 
 
 def _do(kind: Kind, event_id: str | None, attempt: int, time: str | None, data_dir: Path | None, json: bool,
         **fields: Any) -> None:  # fmt: skip
     """Make the event, have it decided, print the answer."""
+    from pipeline import books_command as command
+
     made: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     for side in ("debtor", "creditor"):
         if side in made:
-            made[side] = _party(made[side], side)
+            made[side] = party(made[side], side)
     if "amount" in made:
-        made["amount"] = _amount(made["amount"])
+        made["amount"] = whole_amount(made["amount"])
     if "reference" in made:
-        made["reference"] = _event(made["reference"])
+        made["reference"] = event_ref(made["reference"])
     if "expires" in made:
-        made["expires_ms"] = _time(made.pop("expires"), "expires")
-    event = FlowEvent(kind=kind, name=_name(event_id, attempt), time_ms=_time(time, "time"), **made)
+        made["expires_ms"] = time_ms(made.pop("expires"), "expires")
+    event = FlowEvent(kind=kind, name=event_name(event_id, attempt), time_ms=time_ms(time, "time"), **made)
     _answer(*command.run_event(_settings(data_dir), lambda: event), json)
 
 
 def _status(kind: Kind, status: str, holder: str, asset: str, event_id: str | None, attempt: int,
             time: str | None, data_dir: Path | None, json: bool) -> None:  # fmt: skip
+    from pipeline import books_command as command
+
     if not command.onchain(asset):
         _do(kind, event_id, attempt, time, data_dir, json, asset=asset, debtor=holder)
         return
     ref = command.customer(asset, AccountCode.HOLDER, holder)
-    name = _name(event_id, attempt)
-    _answer(*command.run_status(_settings(data_dir), name, _time(time, "time"), ref, status), json)
+    name = event_name(event_id, attempt)
+    _answer(*command.run_status(_settings(data_dir), name, time_ms(time, "time"), ref, status), json)
 
 
 def _settings(data_dir: Path | None) -> Settings:
     try:
         return read_settings(data_dir=data_dir)
     except SettingsError as error:
-        _fail(str(error), 2)
-
-
-def _name(event_id: str | None, attempt: int) -> EventName:
-    if event_id is None:
-        return EventName(SOURCE, CLIENT, uuid.uuid4().hex, attempt)
-    named = _event(event_id)
-    return named._replace(attempt=attempt) if attempt else named
-
-
-def _event(text: str) -> EventName:
-    """KEY, SOURCE:CLIENT:KEY, each with #ATTEMPT or without."""
-    base, mark, attempt = text.rpartition("#")
-    if not mark or not attempt.isdigit():
-        base, attempt = text, "0"
-    parts = base.split(":", 2)
-    return EventName(*parts, int(attempt)) if len(parts) == 3 else EventName(SOURCE, CLIENT, base, int(attempt))
-
-
-def _party(text: str, field: str) -> Party:
-    kind, mark, owner = text.partition(":")
-    if mark and kind.upper() in AccountCode.__members__:
-        return Party(owner, AccountCode[kind.upper()])
-    if not text:
-        _fail(f"{field}: is empty", 2)
-    return Party(text)
-
-
-def _merchant(text: str) -> str:
-    return text if ":" in text else f"merchant:{text}"
-
-
-def _code(text: str) -> AccountCode:
-    if text.upper() not in AccountCode.__members__:
-        _fail(f"type: {text!r} is no type of account; there are user and merchant", 2)
-    return AccountCode[text.upper()]
-
-
-def _amount(text: str) -> int:
-    try:
-        if not text.lstrip("+-").isascii() or "_" in text:
-            raise ValueError
-        return int(text)
-    except ValueError:
-        _fail(f"amount: {text!r} is no whole number of units", 2)
-
-
-def _time(text: str | None, field: str) -> int:
-    """Milliseconds since 1970; 0 where no time is named."""
-    if text is None:
-        return 0
-    if text.isdigit():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        _fail(f"{field}: {text!r} is neither ISO 8601 nor milliseconds since 1970", 2)
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
+        fail(str(error), 2)
 
 
 def _answer(status: int, told: Any, json: bool) -> NoReturn:
     if isinstance(told, str):
-        _fail(told, status)
+        fail(told, status)
     if json:
         sys.stdout.buffer.write(orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE))
         raise typer.Exit(status)
@@ -364,18 +351,38 @@ def _answer(status: int, told: Any, json: bool) -> NoReturn:
     raise typer.Exit(status)
 
 
-def _rows(rows: Any, json: bool) -> None:
+def _audit_line(row: Mapping[str, Any]) -> str:
+    sides = [
+        f"{AccountCode(row[side + '_code']).name}:{row[side + '_owner']}".rstrip(":")
+        for side in ("debit", "credit")
+    ]
+    mark = "" if row["agrees"] else "  DISAGREES WITH THE BOOKS"
+    reason = f"  [{row['reason']}]" if row["reason"] else ""
+    return (
+        f"{row['time']}  {row['status']:<7} {row['flow']:<9} {sides[0]} → {sides[1]}  {row['amount']} "
+        f"{row['asset']}  {row['event_id']}{reason}{mark}"
+    )
+
+
+def _rows(rows: Any, json: bool, line: Callable[[Mapping[str, Any]], str] | None = None) -> None:
+    from pipeline import books_command as command
+
     try:
         found = list(rows())
     except command.FAULTS as error:
-        _fail(str(error), 1)
+        fail(str(error), 1)
     if json:
         for row in found:
-            text = {n: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for n, v in row.items()}
+            text = {
+                n: str(v) if isinstance(v, int) and not isinstance(v, bool) else v for n, v in row.items()
+            }
             sys.stdout.buffer.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE, default=str))
         return
     if not found:
         print("no rows")
+        return
+    if line is not None:
+        print("\n".join(map(line, found)))
         return
     table = Table()
     for column in found[0]:
@@ -383,8 +390,3 @@ def _rows(rows: Any, json: bool) -> None:
     for row in found:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console().print(table)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    sys.stderr.write(f"tidebook: {message}\n")
-    raise typer.Exit(status)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from tigerbeetle import TooMuchDataError
 
 from pipeline.app import make_codec, open_books, open_history
 from pipeline.domain.account import AccountCode, AccountRef, account_id
-from pipeline.domain.flows.accounts import CHAIN, CUSTOMERS, account, is_offchain
-from pipeline.domain.flows.balances import OwnerBalance, Sums, fold, owner_balances, status_of, sums_of
+from pipeline.domain.flows.accounts import (
+    CUSTOMERS,
+    account,
+    is_offchain,
+)
 from pipeline.domain.flows.events import EventName, FlowEvent, Refusal, check, from_dict, to_dict
 from pipeline.domain.flows.outcome import (
     Opening,
@@ -45,7 +49,16 @@ from topics.producer import Producer
 
 Answer = dict[str, Any]
 TOPICS = ("books.accounts.v1", "books.transfers.v1", "control.alerts.v1")
-FAULTS = (BooksError, JournalError, DirectoryInUse, QueryError, BrokerError, ChainError, TooMuchDataError, OSError)
+FAULTS = (
+    BooksError,
+    JournalError,
+    DirectoryInUse,
+    QueryError,
+    BrokerError,
+    ChainError,
+    TooMuchDataError,
+    OSError,
+)
 
 
 class Desk:
@@ -54,21 +67,20 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         """Open all and finish what was cut off. Raises one of FAULTS in one line."""
         self._settings, self._codec = settings, make_codec()
-        self._engine = open_books(settings)
-        try:
+        with ExitStack() as opened:
+            self._engine = open_books(settings)
+            opened.callback(self._engine.close)
             self._journal = Journal(settings.data_dir / "offchain" / "journal.jsonl")
-        except BaseException:
-            self._engine.close()
-            raise
-        self._books = OffchainBooks(self._engine)
-        self._resume()
+            opened.callback(self._journal.close)
+            self._books = OffchainBooks(self._engine)
+            self._resume()
+            self._opened = opened.pop_all()
 
     def __enter__(self) -> Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._journal.close()
-        self._engine.close()
+        self._opened.close()
 
     def known_time(self, name: EventName) -> int | None:
         """Event time of an event that was asked for before: a repeated command is the same event."""
@@ -87,13 +99,18 @@ class Desk:
 
     def open_account(self, opening: Opening) -> Answer:
         """Open an account; once more is the same answer."""
-        self._journal.begin(str(opening.name), _opening_dict(opening))
+        self._begin(opening.name, _opening_dict(opening))
         return self._open(str(opening.name), opening, self._books)
 
     def note(self, name: EventName, record: Mapping[str, Any]) -> Answer:
         """A change of the directory alone: the status of an on-chain account."""
-        self._journal.begin(str(name), {"time_ms": record["time"], "record": _texts(record)})
-        told = {"event_id": str(name), "status": "accepted", "account": record["owner"], "is": record["status"]}
+        self._begin(name, {"time_ms": record["time"], "record": _texts(record)})
+        told = {
+            "event_id": str(name),
+            "status": "accepted",
+            "account": record["owner"],
+            "is": record["status"],
+        }
         if self._journal.answer(str(name)) is None:
             self._journal.end(str(name), told, [self._message("books.accounts.v1", record)])
         return told
@@ -104,6 +121,12 @@ class Desk:
             asyncio.run(self._publish())
         else:
             self._write_history()
+
+    def _begin(self, name: EventName, intent: Answer) -> None:
+        before = self._journal.intent(str(name))
+        if before not in (None, intent):
+            raise Refusal("event_reused", "event-id", f"{name} was another command")
+        self._journal.begin(str(name), intent)
 
     def _resume(self) -> None:
         again = OffchainBooks(self._engine, again=True)
@@ -120,7 +143,7 @@ class Desk:
     def _decide(self, ident: str, event: FlowEvent, books: OffchainBooks) -> Answer:
         outcome = books.apply([event])[0]
         told, earlier = answer(outcome), self._journal.answer(ident)
-        if earlier is not None and outcome.repeated:
+        if earlier is not None and (outcome.repeated or outcome.reused):
             return {**earlier, "repeated": True}
         self._journal.end(ident, told, self._messages(outcome))
         return told
@@ -155,7 +178,8 @@ class Desk:
         return JournalMessage(topic, text, self._codec.encode(topic, record), record["time"])
 
     async def _publish(self) -> None:
-        cursor = self._journal.path.with_name(f"published-{self._journal.epoch}")
+        # a broker that starts anew (its epoch tells) has kept nothing: it gets everything again, same ids
+        cursor = self._journal.path.with_name(f"published-{self._settings.epoch or 'broker'}")
         start = int(cursor.read_text()) if cursor.exists() else 0
         waiting = list(self._journal.messages(start))
         if not waiting:
@@ -202,7 +226,9 @@ def run_event(settings: Settings, build: Callable[[], FlowEvent]) -> tuple[int, 
     return _run(settings, work)
 
 
-def run_open(settings: Settings, name: EventName, time_ms: int, ref: AccountRef, label: str) -> tuple[int, Any]:
+def run_open(
+    settings: Settings, name: EventName, time_ms: int, ref: AccountRef, label: str
+) -> tuple[int, Any]:
     """Open a customer's account."""
 
     def work(desk: Desk) -> Answer:
@@ -213,7 +239,9 @@ def run_open(settings: Settings, name: EventName, time_ms: int, ref: AccountRef,
     return _run(settings, work)
 
 
-def run_status(settings: Settings, name: EventName, time_ms: int, ref: AccountRef, status: str) -> tuple[int, Any]:
+def run_status(
+    settings: Settings, name: EventName, time_ms: int, ref: AccountRef, status: str
+) -> tuple[int, Any]:
     """Freeze or thaw an on-chain account in the directory: facts of the chain are booked all the same."""
 
     def work(desk: Desk) -> Answer:
@@ -236,7 +264,9 @@ def _run(settings: Settings, work: Callable[[Desk], Answer]) -> tuple[int, Answe
             try:
                 desk.deliver()
             except FAULTS as error:
-                sys.stderr.write(f"tidebook: done and journalled; its audit records wait for the next command: {error}\n")
+                sys.stderr.write(
+                    f"tidebook: done and journalled; its audit records wait for the next command: {error}\n"
+                )
     except Refusal as refusal:
         return 2, str(refusal)
     except FAULTS as error:
@@ -244,71 +274,6 @@ def _run(settings: Settings, work: Callable[[Desk], Answer]) -> tuple[int, Answe
     except OffchainDefect as error:
         return 70, f"defect: {error}"
     return int(told["status"] == "refused"), told
-
-
-def balances(
-    settings: Settings, owner: str, asset: str, at_ms: int | None, position: int | None
-) -> Iterator[OwnerBalance]:
-    """What an owner has per asset: now, after the events up to a time, or at a position of the books."""
-    books = OffchainBooks(open_books(settings))
-    try:
-        rows = []
-        for row in books.store.accounts_of(owner):
-            sums = sums_of(row)
-            if at_ms is not None:
-                sums = fold(row.id, books.store.transfers_of(row.id), at_ms)
-            elif position is not None:
-                sums = Sums(*books.store.balance_at(row.id, position))
-            closing = books.store.closing(row.id)
-            found = owner_balances(owner, [(row, sums)])
-            status = status_of(row, closing.flags if closing else 0)
-            rows.append((row, sums, [one._replace(status=status) for one in found]))
-        merged = owner_balances(owner, [(row, sums) for row, sums, _ in rows])
-        for total in merged:
-            states = {one.status for _, _, found in rows for one in found if one.asset == total.asset}
-            if asset in ("", total.asset):
-                yield total._replace(status=next(iter(states)) if len(states) == 1 else "partly frozen or closed")
-    finally:
-        books.store.close()
-
-
-def directory(settings: Settings, owner: str, asset: str, status: str) -> Iterator[Mapping[str, Any]]:
-    """The account directory, as the history has it."""
-    sql = (
-        "SELECT account_id, asset, type, owner, argMaxIf(name, place, name != '') AS name,"
-        " argMax(status, place) AS status, argMax(event_id, place) AS event_id, max(time) AS changed"
-        " FROM (SELECT *, (position, _offset) AS place FROM accounts)"
-        " GROUP BY account_id, asset, type, owner"
-        " HAVING ({owner:String} = '' OR owner = {owner:String}) AND ({asset:String} = '' OR asset = {asset:String})"
-        " AND ({status:String} = '' OR status = {status:String}) ORDER BY asset, type, owner"
-    )
-    yield from _asked(settings, sql, {"owner": owner, "asset": asset, "status": status})
-
-
-def audit(settings: Settings, owner: str, event: str) -> Iterator[dict[str, Any]]:
-    """The transfer audit log of the off-chain books, each row held against the books: `in_books`."""
-    sql = (
-        "SELECT time, event_id, flow, status, reason, asset, code, debit_code, debit_owner, credit_code,"
-        " credit_owner, toString(amount) AS amount, transfer_id, pending_id, timestamp FROM transfers"
-        " WHERE chain = {chain:String} AND ({owner:String} = '' OR debit_owner = {owner:String}"
-        " OR credit_owner = {owner:String}) AND ({event:String} = '' OR event_id = {event:String})"
-        " ORDER BY time, event_id, timestamp, leg"
-    )
-    rows = list(_asked(settings, sql, {"chain": CHAIN, "owner": owner, "event": event}))
-    store = OffchainBooks(open_books(settings)).store
-    try:
-        held = store.transfers([int(row["transfer_id"], 16) for row in rows])
-    finally:
-        store.close()
-    for row in rows:
-        stands = held[int(row["transfer_id"], 16)]
-        row["in_books"] = stands is not None
-        row["agrees"] = (
-            stands is None
-            if row["status"] == "refused"
-            else stands is not None and stands.amount == int(row["amount"])
-        )
-        yield row
 
 
 def onchain(asset: str) -> bool:
@@ -319,16 +284,6 @@ def onchain(asset: str) -> bool:
 def customer(asset: str, code: AccountCode, owner: str) -> AccountRef:
     """Name of a customer's account; of an on-chain asset, its key stands for itself."""
     return AccountRef(asset, int(code), owner) if onchain(asset) else account(asset, code, owner)
-
-
-def _asked(settings: Settings, sql: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if not settings.clickhouse_url and not settings.clickhouse_dir.exists():
-        raise QueryError(f"there is no history in {settings.data_dir}: name the directory with --data-dir")
-    history = open_history(settings, "query")
-    try:
-        yield from history.query(sql, parameters)
-    finally:
-        history.close()
 
 
 def _timed(event: FlowEvent) -> FlowEvent:
@@ -361,4 +316,3 @@ def _write_whole(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text)
     part.replace(path)
-

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from pipeline.books_cli import books_app
 from pipeline.settings import Settings, SettingsError, read_settings
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(decode_app, name="decode")
+app.add_typer(books_app, name="books")
 
 DataDir = Annotated[
     Path | None,

@@ -149,23 +149,9 @@ class OffchainBooks:
                 wave.refused[place] = reason
             return
         if stands:
-            wave.outcomes[place] = self._repeated(event, plan)
+            wave.outcomes[place] = _repeated(event, plan, wave.facts)
         else:
             plans[place] = plan
-
-    def _repeated(self, event: FlowEvent, plan: Plan) -> Outcome:
-        """The outcome of an event that stands: its first answer, or that another event has its name."""
-        rows = self.store.transfers([move.id for move in plan.moves])
-        stamps = []
-        for number, move in enumerate(plan.moves):
-            row = rows[move.id]
-            if row is None:
-                return _reused(event, "kind")
-            wrong = move.difference(row, plan.flags(number))
-            if wrong is not None:
-                return _reused(event, wrong)
-            stamps.append(row.timestamp)
-        return Outcome(event, plan, repeated=True, timestamps=tuple(stamps))
 
     def _open_book_accounts(self, wave: _Wave, plans: Mapping[int, Plan]) -> None:
         """The book's own accounts open when first needed; customers' must have been opened."""
@@ -234,8 +220,11 @@ class OffchainBooks:
                 raise OffchainDefect(f"account {ref}: {wrong}")
         for outcome in outcomes:
             decision = decided.get(str(outcome.event.name))
-            if decision is not None and decision.refused is None and outcome.refused is not None:
-                raise OffchainDefect(f"event {outcome.event.name} was accepted, now {outcome.refused}")
+            if decision is not None and (decision.refused is None) != outcome.accepted:
+                was = decision.refused or "accepted"
+                raise OffchainDefect(
+                    f"event {outcome.event.name} was {was}; here it is {outcome.refused or 'accepted'}"
+                )
         return outcomes
 
 
@@ -257,9 +246,22 @@ def waves(events: Sequence[FlowEvent]) -> Iterator[list[FlowEvent]]:
         yield wave
 
 
+def _repeated(event: FlowEvent, plan: Plan, facts: Facts) -> Outcome:
+    """The outcome of an event that stands: its first answer, or that another event has its name. Raises Need."""
+    facts.transfer(*(move.id for move in plan.moves))
+    stamps = []
+    for number, move in enumerate(plan.moves):
+        row = facts.transfers[move.id]
+        wrong = "kind" if row is None else move.difference(row, plan.flags(number))
+        if row is None or wrong is not None:
+            return _reused(event, wrong or "kind")
+        stamps.append(row.timestamp)
+    return Outcome(event, plan, repeated=True, timestamps=tuple(stamps))
+
+
 def _reused(event: FlowEvent, at: str) -> Outcome:
     reason = Reason("event_reused", at, f"event {event.name} stands with another {at}")
-    return Outcome(event, refused=reason, repeated=True, reused=True)
+    return Outcome(event, refused=reason, reused=True)
 
 
 _SIDES: Final = {

@@ -143,7 +143,9 @@ class FlowStore:
         answers: list[Result] = []
         for chains in _batches([_chain_events(plan) for plan in plans]):
             results = self._books.create_transfers_packed(b"".join(chains))
-            answers += [Result(timestamp, status) for timestamp, status, _ in RESULT_STRUCT.iter_unpack(results)]
+            answers += [
+                Result(timestamp, status) for timestamp, status, _ in RESULT_STRUCT.iter_unpack(results)
+            ]
         rest = iter(answers)
         return [[next(rest) for _ in plan.moves] for plan in plans]
 
@@ -152,7 +154,9 @@ class FlowStore:
         answers: list[Result] = []
         for part in _parts(idents):
             results = self._books.create_transfers_packed(b"".join(map(_burning, part)))
-            answers += [Result(timestamp, status) for timestamp, status, _ in RESULT_STRUCT.iter_unpack(results)]
+            answers += [
+                Result(timestamp, status) for timestamp, status, _ in RESULT_STRUCT.iter_unpack(results)
+            ]
         return answers
 
     def accounts_of(self, owner: str) -> list[AccountRow]:
@@ -215,7 +219,19 @@ def _chain_events(plan: Plan) -> list[bytes]:
 
 def _burning(ident: int) -> bytes:
     return TRANSFER_STRUCT.pack(
-        ident.to_bytes(16, "little"), NOBODY, (1).to_bytes(16, "little"), ZERO, ZERO, ZERO, 0, 0, 0, 1, 1, 0, 0
+        ident.to_bytes(16, "little"),
+        NOBODY,
+        (1).to_bytes(16, "little"),
+        ZERO,
+        ZERO,
+        ZERO,
+        0,
+        0,
+        0,
+        1,
+        1,
+        0,
+        0,
     )
 
 

@@ -49,7 +49,11 @@ class FlowHistory:
         parties = [Party(f"{self.prefix}u{n}") for n in range(self.users)]
         parties += [Party(f"{self.prefix}m{n}", AccountCode.MERCHANT) for n in range(self.merchants)]
         return [
-            Opening(EventName("test", "open", f"{asset}/{party.owner}"), T0, account(asset, party.code, party.owner))
+            Opening(
+                EventName("test", "open", f"{asset}/{party.owner}"),
+                T0,
+                account(asset, party.code, party.owner),
+            )
             for asset in ASSETS
             for party in parties
         ]
@@ -85,7 +89,9 @@ class FlowHistory:
             case Kind.WITHDRAWAL | Kind.FEE:
                 return self.event(kind, asset=asset, amount=amount, debtor=self.user())
             case Kind.PAYMENT:
-                return self.event(kind, asset=asset, amount=amount, debtor=self.user(), creditor=self.merchant())
+                return self.event(
+                    kind, asset=asset, amount=amount, debtor=self.user(), creditor=self.merchant()
+                )
             case Kind.REFUND:
                 return self._refund(amount)
             case Kind.SETTLE:
@@ -100,7 +106,9 @@ class FlowHistory:
             case Kind.CLAIM:
                 return self.event(kind, subject=self._subject(Kind.AUTHORIZE))
             case Kind.FULFIL:
-                return self.event(kind, subject=self._subject(Kind.AUTHORIZE), proof="p", attested=r.random() < 0.9)
+                return self.event(
+                    kind, subject=self._subject(Kind.AUTHORIZE), proof="p", attested=r.random() < 0.9
+                )
             case Kind.EXPIRE:
                 begun = self._earlier(Kind.AUTHORIZE)
                 return self.event(kind, subject=begun.subject, creditor=begun.debtor, **late)
@@ -114,6 +122,9 @@ class FlowHistory:
             case Kind.VOID | Kind.LAPSE:
                 held = self._earlier(Kind.LOCK)
                 return self.event(kind, asset=held.asset, debtor=held.debtor, subject=held.subject, **late)
+            case Kind.THAW:
+                frozen = self._earlier(Kind.FREEZE)
+                return self.event(kind, asset=frozen.asset, debtor=frozen.debtor)
             case _:
                 return self.event(kind, asset=asset, debtor=self.user())
 

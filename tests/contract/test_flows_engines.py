@@ -115,8 +115,12 @@ def test_refusals_name_the_field(bench: Bench) -> None:
     bench.fund(bench.alice, 10)
     pay = {"debtor": bench.alice, "creditor": bench.bob}
     bench.no("insufficient_balance", "debtor", Kind.PAYMENT, amount=11, **pay)
-    bench.no("account_not_found", "creditor", Kind.PAYMENT, amount=1, debtor=bench.alice, creditor=Party("nobody"))
-    bench.no("account_not_found", "debtor", Kind.PAYMENT, amount=1, debtor=Party("nobody"), creditor=bench.bob)
+    bench.no(
+        "account_not_found", "creditor", Kind.PAYMENT, amount=1, debtor=bench.alice, creditor=Party("nobody")
+    )
+    bench.no(
+        "account_not_found", "debtor", Kind.PAYMENT, amount=1, debtor=Party("nobody"), creditor=bench.bob
+    )
     bench.no("same_account", "creditor", Kind.PAYMENT, amount=1, debtor=bench.bob, creditor=bench.bob)
     bench.no("amount_not_positive", "amount", Kind.PAYMENT, amount=0, **pay)
     bench.no("amount_over_u128", "amount", Kind.PAYMENT, amount=1 << 128, **pay)
@@ -302,12 +306,20 @@ def _told(outcomes: Sequence[Outcome]) -> list[tuple[object, ...]]:
 def _state(flows: OffchainBooks, history: FlowHistory) -> dict[object, object]:
     """Balances and flags of all accounts of a history's own owners; an empty one is as good as none."""
     refs = [opening.account for opening in history.openings()]
-    refs += [account(a, AccountCode.ESCROW, f"{history.prefix}u{n}") for a in ASSETS for n in range(history.users)]
+    refs += [
+        account(a, AccountCode.ESCROW, f"{history.prefix}u{n}") for a in ASSETS for n in range(history.users)
+    ]
     rows = flows.store.accounts(refs).items()
-    return {ref: (sums_of(row), row.flags) for ref, row in rows if row and (any(sums_of(row)) or row.flags & CLOSED)}
+    return {
+        ref: (sums_of(row), row.flags)
+        for ref, row in rows
+        if row and (any(sums_of(row)) or row.flags & CLOSED)
+    }
 
 
-def _play(flows: OffchainBooks, history: FlowHistory, events: list[FlowEvent], cut: Callable[[], int]) -> list[Outcome]:
+def _play(
+    flows: OffchainBooks, history: FlowHistory, events: list[FlowEvent], cut: Callable[[], int]
+) -> list[Outcome]:
     flows.open_accounts(history.openings())
     outcomes: list[Outcome] = []
     while len(outcomes) < len(events):
@@ -319,7 +331,7 @@ def _play(flows: OffchainBooks, history: FlowHistory, events: list[FlowEvent], c
 def test_replay_gives_the_same_books(bench: Bench, tmp_path: Path, seed: int) -> None:
     """On this engine in batches of any size, on a fresh embedded one event by event; then all of it again."""
     history = FlowHistory(seed, prefix=f"{bench.tag}{seed}-")
-    events = history.draw(400)
+    events = history.draw(1000)
     sizes = Random(seed)
     first = _play(bench.flows, history, events, lambda: sizes.randrange(1, 60))
     other = fresh(tmp_path / "other")
@@ -335,7 +347,9 @@ def test_replay_gives_the_same_books(bench: Bench, tmp_path: Path, seed: int) ->
 
 
 @pytest.mark.parametrize("seed", [4, 5])
-def test_recorded_decisions_are_followed_however_partitions_are_interleaved(tmp_path: Path, seed: int) -> None:
+def test_recorded_decisions_are_followed_however_partitions_are_interleaved(
+    tmp_path: Path, seed: int
+) -> None:
     """Events shuffled across partitions; the audit log's decisions and their order give the same books."""
     history = FlowHistory(seed)
     events = list({event.name: event for event in history.draw(400)}.values())

@@ -60,8 +60,7 @@ def owner_balances(owner: str, accounts: Iterable[tuple[AccountRow, Sums]]) -> l
         available, locked, pending = split(row.code, sums)
         old = found.get(row.ledger, OwnerBalance(owner, ASSET_OF_LEDGER[row.ledger], 0, 0, 0, "active"))
         found[row.ledger] = OwnerBalance(
-            owner, old.asset, old.available + available, old.locked + locked, old.pending + pending,
-            "closed or frozen" if row.flags & CLOSED else old.status,
+            owner, old.asset, old.available + available, old.locked + locked, old.pending + pending, old.status
         )  # fmt: skip
     return [found[ledger] for ledger in sorted(found)]
 

@@ -252,6 +252,7 @@ def _plain(value: Any) -> Any:
 def to_dict(event: FlowEvent) -> dict[str, Any]:
     """The event as JSON; amounts as text."""
     made: dict[str, Any] = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    made = {name: list(value) if isinstance(value, tuple) else value for name, value in made.items()}
     made["amount"] = None if event.amount is None else str(event.amount)
     return made
 

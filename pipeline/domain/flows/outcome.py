@@ -39,6 +39,25 @@ CODES: Final = {
     Kind.THAW: TransferCode.LOCK,
     Kind.CLOSE: TransferCode.LOCK,
 }
+_C: Final = AccountCode
+SIDES: Final = {
+    Kind.DEPOSIT: (_C.TREASURY, _C.USER),
+    Kind.FEE: (_C.USER, _C.FEE_POOL),
+    Kind.AUTHORIZE: (_C.USER, _C.SYSTEM_BUFFER),
+    Kind.CLAIM: (_C.SYSTEM_BUFFER, _C.ANCHOR),
+    Kind.FULFIL: (_C.ANCHOR, _C.TREASURY),
+    Kind.EXPIRE: (_C.SYSTEM_BUFFER, _C.USER),
+    Kind.LOCK: (_C.USER, _C.ESCROW),
+    Kind.RELEASE: (_C.ESCROW, _C.USER),
+    Kind.VOID: (_C.USER, _C.ESCROW),
+    Kind.LAPSE: (_C.USER, _C.ESCROW),
+    Kind.SETTLE: (_C.MERCHANT, _C.TREASURY),
+    Kind.REVERSE: (_C.TREASURY, _C.MERCHANT),
+    Kind.FREEZE: (_C.USER, _C.BOOK),
+    Kind.THAW: (_C.USER, _C.BOOK),
+    Kind.CLOSE: (_C.BOOK, _C.USER),
+}
+"""Types of the accounts between which a flow moves, where an event that was refused does not say."""
 _AMOUNT_COLUMN_MAX: Final = 1 << 256
 
 
@@ -139,7 +158,7 @@ def refusal_alert(outcome: Outcome) -> Alert:
     subject = f"{event.name}/{event.digest():08x}" if outcome.reused else str(event.name)
     evidence: dict[str, Any] = {
         "flow": event.kind.value, "reason": refused.reason, "field": refused.field, "detail": refused.detail,
-        "asset": event.asset, "amount": str(event.amount), "subject": event.subject,
+        "asset": event.asset, "amount": "" if event.amount is None else str(event.amount), "subject": event.subject,
         "debtor": _party(event.debtor), "creditor": _party(event.creditor),
     }  # fmt: skip
     return alert(RULE, "warning", CHAIN, subject, time=_time(event), evidence=evidence)
@@ -196,7 +215,8 @@ def decisions(records: Iterable[Mapping[str, Any]]) -> dict[str, Decision]:
                 continue
             refused = None
             if row["status"] == "refused":
-                refused = Reason(*((row["reason"] or "").split(": ", 2) + ["", "", ""])[:3])
+                reason, _, rest = (row["reason"] or "").partition(": ")
+                refused = Reason(reason, *rest.partition(": ")[::2])
             found[row["event_id"]] = Decision(refused, row["timestamp"])
     return dict(sorted(found.items(), key=lambda item: item[1].timestamp))
 
@@ -256,10 +276,8 @@ def _row(event: FlowEvent, leg: int, move: Move, timestamp: int) -> BookTransfer
 def _refused(outcome: Outcome) -> tuple[str, BookTransfer]:
     """The row of an event that moved nothing: what it asked, as far as it can be told."""
     event = outcome.event
-    debit, credit = (
-        event.debtor or Party("", AccountCode.TREASURY),
-        event.creditor or Party("", AccountCode.TREASURY),
-    )
+    sides = SIDES.get(event.kind, (AccountCode.USER, AccountCode.TREASURY))
+    debit, credit = event.debtor or Party("", sides[0]), event.creditor or Party("", sides[1])
     amount = event.amount if isinstance(event.amount, int) else 0
     row: BookTransfer = {
         "transfer_id": event.name.transfer_id(0, phase_of(event.kind)).to_bytes(16, "big"),

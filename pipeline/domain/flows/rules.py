@@ -139,8 +139,11 @@ def claim(event: FlowEvent, facts: Facts) -> Plan:
     """SYSTEM_BUFFER → ANCHOR in SOVR and TREASURY → ANCHOR in the obligation book, linked."""
     begin, held = _authorization(event, facts)
     claimed, end = _stages(event)
-    facts.transfer(claimed, end)
-    _free(event, facts, end, "already_ended", "subject", f"{event.subject} has expired before it was claimed")
+    if facts.transfer(claimed, end) is None:  # a claim that stands may have ended since
+        gone = f"{event.subject} has expired before it was claimed"
+        _free(event, facts, end, "already_ended", "subject", gone)
+    elif facts.transfers[end] is not None:
+        _free(event, facts, claimed, "already_ended", "subject", f"{event.subject} is fulfilled or expired")
     _free(event, facts, claimed, "already_claimed", "subject", f"{event.subject} was claimed before")
     _in_time(event, begin)
     amount, (anchor, owed, treasury) = _same_amount(event, held.amount), _anchor(event, begin)
