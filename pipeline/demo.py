@@ -109,7 +109,7 @@ async def run_pipeline(run: Run, watch: Watch) -> None:
         for role in ROLES:
             await supervisor.start(role, ["work", role])
         await supervisor.start("ingest", _ingest_arguments(run))
-        await _until_applied(run, supervisor, lambda: watch(supervisor, time.monotonic() - started))
+        await _until_applied(run, supervisor, broker, lambda: watch(supervisor, time.monotonic() - started))
         run.seconds = time.monotonic() - started
     finally:
         kept = ["assets"] if run.keep else []
@@ -124,10 +124,14 @@ def _ingest_arguments(run: Run) -> list[str]:
     return ["ingest", "file", *options, "--chain", run.chain.name, *map(str, run.recordings)]
 
 
-async def _until_applied(run: Run, supervisor: Supervisor, show: Callable[[], None]) -> None:
+async def _until_applied(
+    run: Run, supervisor: Supervisor, broker: EmbeddedBroker | None, show: Callable[[], None]
+) -> None:
     while True:
         show()
         supervisor.check()
+        if broker is not None:
+            broker.check()
         children = supervisor.children
         run.ingest = children["ingest"].status
         stopped = children["books"].status.get("stopped")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shlex
 import signal
 import sys
 from itertools import islice
@@ -22,7 +24,9 @@ from pipeline.report import NOT_APPLICABLE, make_report
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
 from sinks import exports
+from sinks.clickhouse_client import QueryError
 
+NETWORK = re.compile(r"(xrpl:)?[A-Za-z0-9.-]{1,64}")
 console = Console(stderr=False)
 
 
@@ -42,24 +46,34 @@ def run_demo(
                 f"tidebook: no recorded ledgers at {path}; give a file or directory with --ledgers\n"
             )
             return 2
+    if report_file is not None and not report_file.absolute().parent.is_dir():
+        sys.stderr.write(
+            f"tidebook: --report {report_file}: there is no directory {report_file.absolute().parent}\n"
+        )
+        return 2
+    if network is not None and not NETWORK.fullmatch(network):
+        sys.stderr.write(
+            f"tidebook: --network {network!r}: a name has letters, digits, dots and dashes only\n"
+        )
+        return 2
     run = Run(settings, recordings, network, accept_gap, keep)
     try:
         with owned(settings.data_dir):
             run.chain = identify(run)
             asyncio.run(_watched(run))
             report = _report(run)
+            if report_file:
+                report_file.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+            _print(report, run)
             if keep:
                 _wait(run)
-    except (ChainError, RecordedError, ChildFailed, RuntimeError) as error:
+    except (ChainError, RecordedError, QueryError, OSError, RuntimeError) as error:
         sys.stderr.write(f"tidebook: {error}\n")
         if isinstance(error, ChildFailed):
             sys.stderr.write(
-                f"tidebook: logs are in {settings.data_dir / 'logs'}; the stores are sound: run it again\n"
+                f"tidebook: logs are in {settings.data_dir / 'logs'}; whatever was acknowledged is in the stores\n"
             )
         return 1
-    if report_file:
-        report_file.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
-    _print(report, run)
     return int(report["exit_status"])
 
 
@@ -239,7 +253,11 @@ def _print_story(asset: str | None, rows: list[dict[str, Any]]) -> None:
 
 
 def _print_next(report: dict[str, Any], run: Run) -> None:
-    where = "" if str(run.settings.data_dir) == "tidebook-data" else f" --data-dir {run.settings.data_dir}"
+    where = (
+        ""
+        if str(run.settings.data_dir) == "tidebook-data"
+        else f" --data-dir {shlex.quote(str(run.settings.data_dir))}"
+    )
     owner = report["gas_report"][0]["owner"] if report["gas_report"] else "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
     console.print(
         f"Data: {run.settings.data_dir} (books, clickhouse, chains, logs). Ask next:", highlight=False

@@ -93,8 +93,8 @@ def _xrp(balances: list[AccountBalance], chain: str, history: Any, where: str) -
     issued = -_net(balances, AccountCode.ISSUER, native=native)
     unseen = _net(balances, AccountCode.OPENING, native=native) if issued else None
     last = list(history.query(
-        f"SELECT if(run_coins IS NULL, NULL, total_coins) AS total_coins FROM xrpl_ledgers WHERE {where}"
-        " ORDER BY ledger_index DESC LIMIT 1"
+        f"SELECT if(count(run_coins) = 0, NULL, argMax(total_coins, ledger_index)) AS total_coins, count() AS n"
+        f" FROM xrpl_ledgers WHERE {where} AND run = (SELECT max(run) FROM xrpl_ledgers WHERE {where})"
     ))  # fmt: skip
     return {
         "in_books": in_books,

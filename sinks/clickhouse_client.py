@@ -42,6 +42,9 @@ _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: 
 _CODE: Final = re.compile(r"Code: (\d+)")
 
 
+_STREAMS = re.compile(r"\s*(\(|select\b|with\b)", re.IGNORECASE)
+
+
 class DirectoryInUse(RuntimeError):
     """Another process owns the ClickHouse directory."""
 
@@ -104,7 +107,14 @@ class DirectoryLock:
 
 def rows(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Rows of a query as they come, JSON-safe: see `json_value`. Raises QueryError."""
+    if not sql.strip():
+        raise QueryError("the query is empty")
     try:
+        if not _STREAMS.match(sql):  # SHOW, DESCRIBE, EXPLAIN …: chDB does not stream these
+            whole = client.query(sql, dict(parameters or {}))
+            for row in whole.result_rows:
+                yield {name: _cell(value, False) for name, value in zip(whole.column_names, row, strict=True)}
+            return
         with client.query_row_block_stream(sql, dict(parameters or {})) as stream:
             names: tuple[str, ...] = tuple(stream.source.column_names)
             wide = [kind.base_type in _WIDE for kind in stream.source.column_types]

@@ -25,7 +25,10 @@ class Gap(BrokenChain):
 
     def __init__(self, first: int, last: int) -> None:
         missing = f"ledger {first} is" if first == last else f"ledgers {first}-{last} are"
-        super().__init__("gap", f"{missing} missing: ledger {last + 1} follows {first - 1} in the recording")
+        super().__init__(
+            "gap",
+            f"{missing} missing or out of order: ledger {last + 1} follows {first - 1} in the recording",
+        )
         self.first, self.last = first, last
 
 
@@ -70,8 +73,8 @@ def check_link(head: Head | None, header: Mapping[str, Any], fees: int) -> None:
     "ledger_hash") otherwise. What the recording does not tell is not judged.
     """
     index = header["ledger_index"]
-    check_header(header, head.close_time if head and head.ledger_index == index - 1 else None)
     if head is None:
+        check_header(header, None)
         return
     if index > head.ledger_index + 1:
         raise Gap(head.ledger_index + 1, index - 1)
@@ -83,6 +86,7 @@ def check_link(head: Head | None, header: Mapping[str, Any], fees: int) -> None:
             "parent_hash",
             f"ledger {index} names parent {parent}, but ledger {head.ledger_index} has hash {head.ledger_hash}",
         )
+    check_header(header, head.close_time)
     total = header.get("total_coins")
     if total is not None and head.total_coins is not None and head.total_coins - fees != total:
         raise BrokenChain(

@@ -82,7 +82,7 @@ class ChainRegister:
         candidates = {chain.number: chain for chain in self.chains}
         met: set[int] = set()
         first: Mapping[str, Any] | None = None
-        earlier: list[int] = []
+        unknown: dict[int, int] = {}  # chain -> first ledger that it was booked without
         for header in headers:
             first = first or header
             index, name = header["ledger_index"], identity(header)
@@ -92,7 +92,7 @@ class ChainRegister:
                     del candidates[number]
                     met.discard(number)
                 elif known is None and index < chain.last:
-                    earlier.append(index)
+                    unknown.setdefault(number, index)
                 elif known is not None or _continues(chain, header):
                     met.add(number)
             if not candidates:
@@ -101,9 +101,9 @@ class ChainRegister:
             raise ChainError("the recording holds no ledger")
         if met:
             chain = candidates[min(met)]
-            if earlier:
+            if chain.number in unknown:
                 raise ChainError(
-                    f"chain {chain.name} was booked here without ledger {min(earlier)}, which this "
+                    f"chain {chain.name} was booked here without ledger {unknown[chain.number]}, which this "
                     "recording has: its books must be built anew; use another --data-dir"
                 )
             return chain

@@ -82,6 +82,8 @@ def test_questions_of_the_readme(run):
         data_dir,
     ).rows
     assert sum(row["n"] for row in rows) == 988
+    tables = tidebook("query", "SHOW TABLES", "--json", "--data-dir", data_dir)
+    assert {"name": "balance_changes"} in tables.rows, tables.err
     nft = next(iter(read_truth(353)["tables"]["nfts"]))
     story = tidebook("provenance", nft, "--json", "--data-dir", data_dir).rows
     assert story[0]["action"] == "minted"

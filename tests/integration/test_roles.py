@@ -8,6 +8,7 @@ from itertools import islice
 import pytest
 
 from pipeline.domain.account import AccountCode, AccountRef, account_id
+from pipeline.supervisor import ChildFailed
 from schemas.codec import local_codec
 from sinks.books import ACCOUNT_STRUCT
 from sinks.embedded_books import connect
@@ -187,3 +188,18 @@ def owners(port):
     for nft, owner in list(found.items())[:3]:
         assert holding(port, f"xrpl:test/nft:{nft}")["owner"] == owner
     return found
+
+
+def test_a_role_that_ends_by_itself_is_told_by_the_supervisor(tmp_path, messages):
+    """Also with status 0: nothing would ever be applied again."""
+
+    async def scenario():
+        async with bench(tmp_path) as here:
+            books = await here.start("books")
+            await here.until(lambda: books.status.get("ready"), "ready")
+            books.process.terminate()
+            assert await asyncio.wait_for(books.process.wait(), 30) == 0
+            with pytest.raises(ChildFailed, match="role books ended with status 0"):
+                here.supervisor.check()
+
+    asyncio.run(scenario())

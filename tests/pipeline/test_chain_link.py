@@ -33,7 +33,7 @@ def test_recorded_chain_holds(ledgers):
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("parent_hash", "F" * 64, "ledger_hash"),
+        ("parent_hash", "F" * 64, "parent_hash"),
         ("account_hash", "0" * 64, "ledger_hash"),
         ("total_coins", 99999999999999000, "ledger_hash"),
         ("ledger_hash", "A" * 64, "ledger_hash"),

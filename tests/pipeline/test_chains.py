@@ -76,3 +76,11 @@ def test_the_latest_run_is_shown_by_default(tmp_path):
     assert ChainRegister(tmp_path).find(second.name).number == second.number
     with pytest.raises(ChainError, match="there: "):
         ChainRegister(tmp_path).find("xrpl:none")
+
+
+def test_a_chain_is_told_from_another_with_higher_indexes(tmp_path):
+    """The other chain's indexes are none of this one's business."""
+    high = book(ChainRegister(tmp_path), line("u", "v", "w", start=900), run=900)
+    low = book(ChainRegister(tmp_path), line("a", "b", "c"))
+    assert ChainRegister(tmp_path).identify(iter(line("a", "b", "c")), None).number == low.number
+    assert ChainRegister(tmp_path).identify(iter(line("u", "v", "w", start=900)), None).number == high.number

@@ -1,6 +1,7 @@
 """Recorded ledgers → blocks: chunks, runs, what stops the line; and the books role on what comes out."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -63,6 +64,15 @@ def test_chunks_hold_every_transaction_once_in_order(tmp_path, recorded, small_c
         assert indexes == list(range(len(one["ledger"]["transactions"])))
         for record, encoded in ready.chunks:
             assert len(encoded) <= 6000 or len(record["transactions"]) == 1
+
+
+def test_a_hash_that_is_none_stops_the_line(tmp_path, recorded):
+    broken = json.loads(json.dumps(recorded[:5]))
+    broken[3]["ledger"]["transactions"][0]["hash"] = "not a hash"
+    chain, line = line_of(tmp_path, broken)
+    _, stopped = published(chain, line, broken)
+    assert "not 64 hex digits" in str(stopped)
+    assert stopped.item is broken[3]
 
 
 def test_split_halves_down_to_single_items():

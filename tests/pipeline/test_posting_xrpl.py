@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.domain.account import AccountCode, AccountRef
 from pipeline.domain.balances import AccountBalance, balance_rows
-from pipeline.domain.decode.xrpl import decode_ledger
+from pipeline.domain.decode.xrpl import decode_ledger, decode_transaction
+from pipeline.domain.position import PositionOverflow
 from pipeline.domain.posting.xrpl import post_ledger
 from pipeline.domain.quantise import quantise, units_to_decimal
 
@@ -147,3 +148,37 @@ def test_renamed_types_post_the_same():
         if block["transactions"]:
             renamed = {**block, "transactions": [{**tx, "type": "Unheard"} for tx in block["transactions"]]}
             assert post_ledger(renamed) == post_ledger(block)
+
+
+def test_a_fee_that_the_account_could_not_pay_is_what_it_had():
+    """tecINSUFF_FEE: the node takes the whole balance, which is less than Fee."""
+    node = {
+        "LedgerEntryType": "AccountRoot",
+        "LedgerIndex": "A" * 64,
+        "FinalFields": {"Account": "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh", "Balance": "0"},
+        "PreviousFields": {"Balance": "110"},
+    }
+    recorded = {
+        "tx_json": {
+            "TransactionType": "Payment",
+            "Account": "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh",
+            "Fee": "1000",
+        },
+        "meta": {
+            "TransactionIndex": 0,
+            "TransactionResult": "tecINSUFF_FEE",
+            "AffectedNodes": [{"ModifiedNode": node}],
+        },
+        "hash": "B" * 64,
+    }
+    transaction = decode_transaction(recorded)
+    assert (transaction["fee"], transaction["unexplained"]) == (110, 0)
+    legs = post_ledger({"chain": CHAIN, "transactions": [transaction]}).legs
+    assert [(leg.amount, leg.credit.code) for leg in legs] == [(110, AccountCode.FEE_BURN)]
+
+
+def test_limits_of_a_transfer_id_are_kept():
+    block = next(block for block in blocks() if block["transactions"])
+    over = [{**block["transactions"][0], "transaction_index": (1 << 22) - 1}]
+    with pytest.raises(PositionOverflow, match="transaction_index"):
+        post_ledger({**block, "transactions": over})

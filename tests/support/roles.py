@@ -65,7 +65,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(data_dir: Path) -> AsyncIterator[Bench]:
-    data_dir.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(data_dir.mkdir, parents=True, exist_ok=True)
     broker = EmbeddedBroker()
     url = await broker.start(data_dir / "broker.log")
     made = Bench(data_dir, url)

@@ -19,6 +19,7 @@ from pipeline.domain.decode.xrpl_effects import Effects, attribute_unexplained, 
 from pipeline.domain.decode.xrpl_errors import Malformed, RecordedError
 from pipeline.domain.decode.xrpl_shapes import (
     RecordedTransaction,
+    is_hash,
     normalise_transaction,
     read_header,
     split_ledger,
@@ -54,6 +55,10 @@ def decode_ledger(recorded: Mapping[str, Any]) -> tuple[dict[str, Any], list[dic
         transaction = normalise_transaction(item)
         if not transaction.hash:
             raise Malformed(f"a transaction of ledger {header['ledger_index']} has no hash")
+        if not is_hash(transaction.hash):
+            raise Malformed(
+                f"transaction hash is not 64 hex digits: {transaction.hash[:80]!r}", transaction.hash
+            )
         if "TransactionIndex" not in transaction.meta:
             raise Malformed(f"transaction {transaction.hash} has no TransactionIndex", transaction.hash)
         transactions.append(transaction_record(transaction))
@@ -85,7 +90,7 @@ def transaction_record(recorded: RecordedTransaction) -> dict[str, Any]:
         "result": _string(meta, "TransactionResult", ""),
         "account": account,
         "fee_payer": _string(tx, "Delegate", account),
-        "fee": _fee(tx, effects),
+        "fee": _fee(tx, meta.get("TransactionResult"), effects),
         "sequence": _sequence(tx, effects),
         "destination": tx["Destination"] if isinstance(tx.get("Destination"), str) else None,
         "memos": _memos(tx["Memos"]) if tx.get("Memos") else [],
@@ -131,13 +136,16 @@ def _string(fields: Mapping[str, Any], name: str, default: str) -> str:
     return default if value is None or value == "" else str(value)[:200]
 
 
-def _fee(tx: Mapping[str, Any], effects: Effects) -> int:
+def _fee(tx: Mapping[str, Any], result: object, effects: Effects) -> int:
     """Drops burnt; inner batch transactions pay none (the outer one did)."""
     try:
         unsigned = not tx.get("SigningPubKey") and not tx.get("Signers")
         if unsigned and to_int(tx.get("Flags", 0), "Flags") & TF_INNER_BATCH_TXN:
             return 0
-        return drops(tx.get("Fee", "0"))
+        fee = drops(tx.get("Fee", "0"))
+        if result == "tecINSUFF_FEE" and 0 <= -effects.native < fee:
+            return -effects.native  # the node took what the account had, and nothing else happened
+        return fee
     except ValueError as error:
         effects.errors.append(f"Fee: {error}")
         return 0

@@ -202,7 +202,7 @@ def read_header(ledger: RecordedLedger) -> dict[str, Any]:
         "account_hash": fields.get("account_hash"),
     }
     for name, value in header.items():
-        if name != "ledger_index" and value is not None and not _is_hash(value):
+        if name != "ledger_index" and value is not None and not is_hash(value):
             raise Malformed(f"{name} is not 64 hex digits: {str(value)[:80]!r}")
     for name, old in (("total_coins", "totalCoins"), ("close_time_resolution", ""), ("close_flags", "")):
         value = _first(fields, fields, name, old)
@@ -225,7 +225,8 @@ def _ms_of(fields: Json, name: str) -> int | None:
     return None if value is None else (to_int(value, name) + EPOCH_OFFSET_S) * 1000
 
 
-def _is_hash(value: object) -> bool:
+def is_hash(value: object) -> bool:
+    """64 hex digits."""
     return isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789ABCDEFabcdef")
 
 

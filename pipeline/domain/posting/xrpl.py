@@ -14,7 +14,7 @@ from typing import Final
 
 from pipeline.domain.account import AccountCode, AccountRef, TransferCode
 from pipeline.domain.asset import NATIVE, collection_key, mpt_issuer, native_key, parse_nft_id
-from pipeline.domain.position import LEGS_MAX, PositionOverflow
+from pipeline.domain.position import BLOCK_TRANSACTION, LEGS_MAX, PositionOverflow
 from pipeline.domain.posting.legs import Finding, Leg, Opening, Postings, Unbalanced
 from pipeline.domain.quantise import is_capped, quantise
 from schemas.records import ObjectChange, XrplLedger, XrplTransaction
@@ -68,6 +68,10 @@ class _Poster:
 
     def transaction(self, tx: XrplTransaction) -> None:
         self._transaction = tx["transaction_index"]
+        if self._transaction >= BLOCK_TRANSACTION:
+            raise PositionOverflow(
+                f"transaction_index {self._transaction} of {tx['hash']} does not fit a transfer id (< {BLOCK_TRANSACTION})"
+            )
         self._leg = 0
         code = TRANSFER
         holding: list[ObjectChange] = []
