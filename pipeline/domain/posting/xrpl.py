@@ -70,7 +70,7 @@ class _Poster:
         self._transaction = tx["transaction_index"]
         if self._transaction >= BLOCK_TRANSACTION:
             raise PositionOverflow(
-                f"transaction_index {self._transaction} of {tx['hash']} does not fit a transfer id (< {BLOCK_TRANSACTION})"
+                f"transaction_index {self._transaction} of {tx['hash']} does not fit a transfer id"
             )
         self._leg = 0
         code = TRANSFER
