@@ -238,6 +238,10 @@ def transfer_records(
                 "credit_owner": credit.owner,
                 "credit_subject": credit.subject,
                 "amount": str(transfer.amount),
+                "pending_id": "",
+                "event_id": "",
+                "flow": "",
+                "timestamp": 0,
             }
         )
     return list(records.values())
