@@ -370,7 +370,7 @@ def _claim_event(asset: str, number: int) -> bytes:
 
 
 def _leg_id(base: int, transaction: int, leg: int) -> int:
-    """position.transfer_id without its checks: the hot path; limits are checked once per block."""
+    """position.transfer_id without its checks: the hot path; the posting rules have checked the limits."""
     return base | transaction << 18 | leg << 2
 
 

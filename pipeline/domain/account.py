@@ -72,7 +72,6 @@ LEDGER_IDS: Final = {
 }  # fmt: skip
 """S4's ledger numbers of off-chain assets; every on-chain asset claims its own above 2^16."""
 
-DEBIT_NORMAL: Final = frozenset({AccountCode.ISSUER, AccountCode.OPENING})
 BOOK_NUMBER_MIN: Final = 1 << 16
 U32: Final = 1 << 32
 
