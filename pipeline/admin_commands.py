@@ -11,8 +11,10 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.ingest.chains import ChainError, chain_partitions
 from pipeline.settings import Settings
 from schemas.generate import check
+from schemas.loader import schemas
 from topics.apply import TopicsRefused, apply_topics
 from topics.apply import plan_topics as plan_of
 from topics.broker import BrokerError
@@ -22,6 +24,8 @@ BENCHES = {
     "decode": "tests.bench.bench_decode",
     "agent": "tests.bench.bench_agent",
     "books": "tests.bench.bench_engine",
+    "ingest": "tests.bench.bench_ingest",
+    "ingest-memory": "tests.bench.bench_ingest_memory",
     "pipeline": "tests.bench.bench_pipeline",
 }
 
@@ -33,8 +37,8 @@ def plan_topics(settings: Settings, apply: bool) -> int:
         return 2
     work = apply_topics if apply else plan_of
     try:
-        actions = asyncio.run(work(settings.kafka_url, chains=1))
-    except (BrokerError, TopicsRefused, ValueError) as error:
+        actions = asyncio.run(work(settings.kafka_url, chains=chain_partitions(settings.chains_file)))
+    except (ChainError, BrokerError, TopicsRefused, ValueError) as error:
         sys.stderr.write(f"tidebook: {error}\n")
         return 1
     for action in actions:
@@ -58,7 +62,7 @@ def print_dictionary() -> int:
     """`tidebook schemas docs`."""
     from schemas.dictionary import dictionary
 
-    print(dictionary())
+    print(dictionary(schemas()))
     return 0
 
 

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
 import threading
 from typing import Any
 
+from pipeline import metrics
 from pipeline.agents.assets import AssetsRole
 from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
 from pipeline.agents.runtime import Role, Worker
 from pipeline.settings import Settings
-from schemas.codec import Codec, local_codec
+from schemas.codec import Codec
 from schemas.loader import by_topic, schemas
-from schemas.registry import local_registry
+from schemas.registry import Registry
+from topics.schema_registry import open_registry
 
 ROLES = ("books", "assets", "history")
 
 
-def make_codec() -> Codec:
-    """Wire codec over the registry that ships with the package."""
-    return local_codec()
+def make_registry(settings: Settings) -> Registry:
+    """The registry that TIDEBOOK_SCHEMA_REGISTRY_URL names, else the one that ships with the package."""
+    return open_registry(settings.schema_registry_url)
+
+
+def make_codec(settings: Settings) -> Codec:
+    """Wire codec over the registry of the settings."""
+    return Codec(make_registry(settings))
 
 
 def open_books(settings: Settings) -> Any:
@@ -46,20 +54,21 @@ def open_history(settings: Settings, role: str = "history") -> Any:
     place = (
         Place(url=settings.clickhouse_url) if settings.clickhouse_url else Place(path=settings.clickhouse_dir)
     )
-    history = ClickHouseHistory(place, schemas(), local_codec(), local_registry(), role)
+    registry = make_registry(settings)
+    history = ClickHouseHistory(place, schemas(), Codec(registry), registry, role)
     history.open()
     return history
 
 
 def make_role(name: str, settings: Settings) -> Role:
     """One role by name: books, assets or history."""
-    codec = make_codec()
+    codec = make_codec(settings)
     if name == "books":
-        return BooksRole(lambda: open_books(settings), codec, settings.epoch)
+        return BooksRole(lambda: open_books(settings), codec)
     if name == "history":
-        return HistoryRole(lambda: open_history(settings), codec, settings.epoch)
+        return HistoryRole(lambda: open_history(settings), codec)
     if name == "assets":
-        return AssetsRole(codec, settings.epoch, int(by_topic()["assets.changes.v1"].topic["partitions"]))
+        return AssetsRole(codec, int(by_topic()["assets.changes.v1"].topic["partitions"]))
     raise ValueError(f"no role {name!r}; there are {', '.join(ROLES)}")
 
 
@@ -76,13 +85,31 @@ def work(name: str, settings: Settings, supervised: bool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, worker.stop)
-        status = await worker.run()
+        server = serve_metrics(settings, worker.health)
+        try:
+            status = await worker.run()
+        finally:
+            if server is not None:
+                server.close()
         sys.stderr.flush()
         if status:  # a defect: no clean-up may commit anything
             os._exit(status)
         return status
 
     return asyncio.run(main())
+
+
+def serve_metrics(settings: Settings, health: metrics.Health) -> metrics.Server | None:
+    """/metrics and /health of this process, where TIDEBOOK_METRICS_PORT is set. Raises MetricsError."""
+    if not settings.metrics_port:
+        return None
+    return metrics.serve(settings.metrics_host, settings.metrics_port, health)
+
+
+def quiet_clients() -> None:
+    """What a client library says of a broker that is away is said by us, in one line."""
+    for name in ("aiokafka", "kafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def end_with_stdin() -> None:

@@ -66,7 +66,7 @@ class Desk:
 
     def __init__(self, settings: Settings) -> None:
         """Open all and finish what was cut off. Raises one of FAULTS in one line."""
-        self._settings, self._codec = settings, make_codec()
+        self._settings, self._codec = settings, make_codec(settings)
         with ExitStack() as opened:
             self._engine = open_books(settings)
             opened.callback(self._engine.close)
@@ -247,7 +247,7 @@ def run_status(
     def work(desk: Desk) -> Answer:
         if status == "closed":
             raise Refusal("on_chain", "asset", "on-chain accounts are never closed")
-        chain = ChainRegister(settings.chains_dir).find(ref.asset.partition("/")[0])
+        chain = ChainRegister(settings.chains_dir, settings.chains_file).find(ref.asset.partition("/")[0])
         record = account_record(
             ref, status, name, time_ms or desk.known_time(name) or now_ms(),
             chain=chain.name, chain_number=chain.number, account=account_id(ref), book=0,

@@ -13,6 +13,8 @@ from typing import Any, Final
 from pipeline.domain.changes import asset_changes, gas_charges
 from pipeline.domain.posting.legs import Postings
 from pipeline.domain.posting.xrpl import post_ledger
+from pipeline.domain.posting.xrpl_state import post_state
+from pipeline.domain.state_changes import state_asset_changes
 from schemas.records import AssetChanges, GasCharges
 
 
@@ -29,10 +31,12 @@ class EventType:
 
 CATALOG: Final[tuple[EventType, ...]] = (
     EventType("xrpl.ledgers.v1", postings=post_ledger, asset_changes=asset_changes, gas_charges=gas_charges),
+    EventType("xrpl.states.v1", postings=post_state, asset_changes=state_asset_changes),
     EventType("assets.changes.v1"),
     EventType("books.transfers.v1"),
     EventType("books.accounts.v1"),
     EventType("gas.charges.v1", history=False),  # for consumers; gas_ledger is filled from the sources
+    EventType("chains.verdicts.v1"),
     EventType("control.alerts.v1"),
     EventType("quarantine.v1"),
 )

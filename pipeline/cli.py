@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
 from pipeline.books_cli import books_app
-from pipeline.settings import Settings, SettingsError, read_settings
+from pipeline.chain_cli import ingest_app, lag, node, up
+from pipeline.cli_options import AsJson, At, ChainName, DataDir, fail, settings_or_fail
 
 app = typer.Typer(
     name="tidebook",
@@ -22,7 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Exact, provable books on the XRP Ledger: recorded ledgers → Kafka → TigerBeetle books, state, ClickHouse.",
 )
-ingest_app = typer.Typer(no_args_is_help=True, help="Read a chain and publish its blocks.")
 topics_app = typer.Typer(no_args_is_help=True, help="Topics derived from the schemas.")
 schemas_app = typer.Typer(no_args_is_help=True, help="Avro schemas, their registry and their dictionary.")
 decode_app = typer.Typer(
@@ -33,36 +33,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(decode_app, name="decode")
 app.add_typer(books_app, name="books")
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir", help="Where everything is kept [env TIDEBOOK_DATA_DIR, default ./tidebook-data]."
-    ),
-]
-ChainName = Annotated[
-    str | None,
-    typer.Option(
-        "--chain", help="Chain to show, where the directory holds several; default: the latest run."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON lines for programs.")]
-At = Annotated[
-    int | None, typer.Option("--at", help="As of this ledger index or block; default: the latest.")
-]
-
-
-def fail(message: str, status: int = 1) -> NoReturn:
-    """One clear line on stderr, then end."""
-    sys.stderr.write(f"tidebook: {message}\n")
-    raise typer.Exit(status)
-
-
-def settings_or_fail(**overrides: Any) -> Settings:
-    try:
-        return read_settings(**overrides)
-    except SettingsError as error:
-        fail(str(error), 2)
+for _command in (up, lag, node):
+    app.command()(_command)
 
 
 @app.command()
@@ -100,26 +72,6 @@ def demo(
 
     settings = settings_or_fail(data_dir=data_dir)
     raise typer.Exit(run_demo(settings, ledgers or [], network, accept_gap, keep, report))
-
-
-@ingest_app.command("file")
-def ingest_file(
-    files: Annotated[list[Path], typer.Argument(help="Recorded ledgers, in order.")],
-    data_dir: DataDir = None,
-    chain: Annotated[
-        str | None,
-        typer.Option("--chain", help="Chain of this data directory's register; default: told by the hashes."),
-    ] = None,
-    accept_gap: Annotated[
-        bool, typer.Option("--accept-gap", help="Publish a gap record and go on; exit status 3.")
-    ] = False,
-    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
-) -> None:
-    """Publish recorded ledgers to xrpl.ledgers.v1 of the broker that TIDEBOOK_KAFKA_URL names."""
-    from pipeline.ingest_command import ingest_files
-
-    settings = settings_or_fail(data_dir=data_dir)
-    raise typer.Exit(ingest_files(settings, files, chain, accept_gap, supervised))
 
 
 @app.command()
@@ -226,7 +178,7 @@ def provenance(
 
 @topics_app.command("plan")
 def topics_plan(
-    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None,
+    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="(env TIDEBOOK_KAFKA_URL)")] = None,
 ) -> None:
     """Show what `apply` would create or change. Exit status 1 if there is something it must not do."""
     from pipeline.admin_commands import plan_topics
@@ -236,7 +188,7 @@ def topics_plan(
 
 @topics_app.command("apply")
 def topics_apply(
-    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="[env TIDEBOOK_KAFKA_URL]")] = None,
+    kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="(env TIDEBOOK_KAFKA_URL)")] = None,
 ) -> None:
     """Create the topics that are missing; never shrinks or destroys one."""
     from pipeline.admin_commands import plan_topics
@@ -250,6 +202,20 @@ def schemas_check() -> None:
     from pipeline.admin_commands import check_schemas
 
     raise typer.Exit(check_schemas())
+
+
+@schemas_app.command("register")
+def schemas_register(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Register every frozen schema with the registry that TIDEBOOK_SCHEMA_REGISTRY_URL names.
+
+    Refuses what is incompatible; doing it again changes nothing.
+    """
+    from pipeline.schemas_command import register_schemas
+
+    raise typer.Exit(register_schemas(settings_or_fail(), dry_run, json))
 
 
 @schemas_app.command("docs")

@@ -80,7 +80,7 @@ def owned(data_dir: Path) -> Iterator[None]:
 
 def identify(run: Run) -> Chain:
     """Which chain the recordings are; raises ChainError."""
-    register = ChainRegister(run.settings.chains_dir)
+    register = ChainRegister(run.settings.chains_dir, run.settings.chains_file)
     chain = register.identify(read_headers(run.recordings), run.network)
     register.mark_latest(chain)
     return chain
@@ -105,7 +105,8 @@ async def run_pipeline(run: Run, watch: Watch) -> None:
     }
     supervisor = Supervisor(logs, env)
     try:
-        await apply_topics(url, chains=1)
+        assert run.chain is not None
+        await apply_topics(url, chains=run.chain.partition + 1)
         for role in ROLES:
             await supervisor.start(role, ["work", role])
         await supervisor.start("ingest", _ingest_arguments(run))

@@ -1,80 +1,284 @@
-"""`tidebook ingest file`: publish recorded ledgers to the broker."""
+"""`tidebook ingest file|xrpl`: publish ledgers, recorded or as nodes give them, to the broker."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from pipeline.app import end_with_stdin, make_codec
+from pipeline import metrics
+from pipeline.app import end_with_stdin, make_codec, quiet_clients, serve_metrics
+from pipeline.domain.verdict import Level, Watermark
+from pipeline.domain.xrpl_validation import ValidationError
 from pipeline.ingest.chains import ChainError, ChainRegister
-from pipeline.ingest.ledgers import read_headers
+from pipeline.ingest.ledgers import LedgerLine, read_headers
+from pipeline.ingest.publish import LEDGERS, Published, Publisher
 from pipeline.ingest.recorded import read_ledgers
-from pipeline.ingest.runner import Published, publish_recording
+from pipeline.ingest.runner import publish_recording
+from pipeline.ingest.state_pages import SnapshotError
+from pipeline.ingest.xrpl.address import AddressError
+from pipeline.ingest.xrpl.follow import Forked
+from pipeline.ingest.xrpl.node import Unusable
+from pipeline.ingest.xrpl.nodes import NoNode
+from pipeline.ingest.xrpl.start import StartError
+from pipeline.metrics import MetricsError
 from pipeline.settings import Settings
+from pipeline.xrpl_ingest import Wanted, XrplIngest
+from schemas.registry import NotRegistered
+from topics.broker import BrokerError
 from topics.producer import Producer
+from topics.schema_registry import RegistryError
 
-PARTITION = 0  # a run publishes one recorded chain
+TELL_S = 0.1  # to the supervisor
+PRINT_S = 5.0  # to a person
+UNHEALTHY_S = 60.0  # behind the nodes and nothing published for so long
+
+
+class Telling:
+    """Tells how far an ingest is: JSON lines to the supervisor, a line now and then to a person."""
+
+    def __init__(self, supervised: bool) -> None:
+        self._supervised = supervised
+        self._started = time.monotonic()
+        self._told = 0.0
+
+    def tell(self, state: Published, ended: bool = False, **more: Any) -> None:
+        now = time.monotonic()
+        if not ended and now - self._told < (TELL_S if self._supervised else PRINT_S):
+            return
+        self._told = now
+        if self._supervised:
+            sys.stdout.buffer.write(
+                orjson.dumps({**_status(state, now - self._started), "ended": ended, **more}) + b"\n"
+            )
+            sys.stdout.buffer.flush()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+
+def _status(state: Published, seconds: float) -> dict[str, Any]:
+    return {
+        "role": "ingest",
+        "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in state.next_offsets.items()},
+        "counts": {
+            "ledgers": state.ledgers,
+            "transactions": state.transactions,
+            "quarantined": state.quarantined,
+        },
+        "block": state.block,
+        "verified_up_to": state.verified_up_to,
+        "seconds": seconds,
+        "gaps": state.gaps,
+        "open_gap": state.open_gap,
+        "stopped": state.stopped,
+        "stopped_reason": state.stopped_reason,
+    }
 
 
 def ingest_files(
-    settings: Settings, files: list[Path], chain_name: str | None, accept_gap: bool, supervised: bool
+    settings: Settings,
+    files: list[Path],
+    chain_name: str | None,
+    accept_gap: bool,
+    level: Level,
+    supervised: bool,
 ) -> int:
     """Publish; 0, 1 if it had to stop (told in one line), 2 for a wrong call, 3 on an accepted gap."""
     if supervised:
         end_with_stdin()
     if not settings.kafka_url:
-        sys.stderr.write("tidebook: setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker\n")
-        return 2
-    register = ChainRegister(settings.chains_dir)
+        return _wrong("setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker", 2)
     try:
+        register = ChainRegister(settings.chains_dir, settings.chains_file)
         chain = register.find(chain_name) if chain_name else register.identify(read_headers(files), None)
     except ChainError as error:
-        sys.stderr.write(f"tidebook: {error}\n")
-        return 1
-    started = time.monotonic()
-
-    def tell(state: Published, ended: bool = False) -> None:
-        if not supervised:
-            return
-        line = {
-            "role": "ingest",
-            "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in state.next_offsets.items()},
-            "counts": {
-                "ledgers": state.ledgers,
-                "transactions": state.transactions,
-                "quarantined": state.quarantined,
-            },
-            "block": state.block,
-            "seconds": time.monotonic() - started,
-            "gaps": state.gaps,
-            "stopped": state.stopped,
-            "stopped_reason": state.stopped_reason,
-            "ended": ended,
-        }
-        sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
-        sys.stdout.buffer.flush()
+        return _wrong(str(error), 1)
+    telling = Telling(supervised)
 
     async def main() -> Published:
-        producer = Producer(settings.kafka_url)
+        codec, producer = make_codec(settings), Producer(settings.kafka_url)
+        line = LedgerLine(chain, accept_gap, lambda record: codec.encode(LEDGERS, record), level)
+        mark = Watermark(chain.name, chain.number, level)
         await producer.start()
         try:
-            return await publish_recording(
-                read_ledgers(files), chain, make_codec(), producer,
-                accept_gap=accept_gap, partition=PARTITION, epoch=settings.epoch, tell=tell,
-            )  # fmt: skip
+            publisher = Publisher(chain, codec, producer, mark, settings.epoch)
+            return await publish_recording(read_ledgers(files), line, publisher, telling.tell)
         finally:
             await producer.stop()
 
-    state = asyncio.run(main())
-    tell(state, ended=True)
+    quiet_clients()
+    try:
+        state = asyncio.run(main())
+    except (BrokerError, RegistryError, NotRegistered) as error:
+        return _wrong(str(error), 1)
+    telling.tell(state, ended=True)
     if supervised:
         return 0  # the supervisor judges
     if state.stopped:
-        sys.stderr.write(f"tidebook: ingest of {chain.name} stopped: {state.stopped}\n")
-        return 1
+        return _wrong(f"ingest of {chain.name} stopped: {state.stopped}", 1)
     print(f"{chain.name}: {state.ledgers} ledgers, {state.transactions} transactions published")
     return 3 if state.gaps else 0
+
+
+def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
+    """Follow nodes; 0 when the last ledger wanted is published or on SIGTERM, 1 if it can't go on (told in
+    one line), 2 for a wrong call or setting, 3 on an accepted gap."""
+    if supervised:
+        end_with_stdin()
+    if not settings.kafka_url:
+        return _wrong(
+            "setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker (`tidebook up` starts one)", 2
+        )
+    quiet_clients()
+    telling, figures = Telling(supervised), Figures()
+
+    def tell(ingest: XrplIngest) -> None:
+        figures.count(ingest)
+        telling.tell(ingest.state, nodes=_nodes(ingest))
+        if not supervised:
+            _print_now_and_then(ingest, telling)
+
+    try:
+        ingest = XrplIngest(settings, wanted, tell)
+        metrics.show_nodes(lambda: figures.nodes(ingest))
+        server = serve_metrics(settings, lambda: figures.health(ingest))
+        try:
+            asyncio.run(_until_told(ingest.run()))
+        finally:
+            if server is not None:
+                server.close()
+    except (AddressError, ValidationError, Unusable) as error:
+        return _wrong(str(error), 2)
+    except (
+        NoNode,
+        StartError,
+        ChainError,
+        Forked,
+        BrokerError,
+        RegistryError,
+        NotRegistered,
+        MetricsError,
+        SnapshotError,
+    ) as error:
+        return _wrong(str(error), 1)
+    state = ingest.state
+    telling.tell(state, ended=True, nodes=_nodes(ingest))
+    if not supervised and ingest.chain is not None:
+        print(_line(ingest, telling.seconds()))
+    return 3 if state.gaps and not supervised else 0
+
+
+class Figures:
+    """The ingest's metrics: what was published since the last look, how long it took, how its nodes are."""
+
+    def __init__(self) -> None:
+        self._ledgers = self._transactions = 0
+
+    def count(self, ingest: XrplIngest) -> None:
+        state, follower = ingest.state, ingest.follower
+        if ingest.chain is None or follower is None:
+            return
+        name = ingest.chain.name
+        metrics.ingest_published(
+            name, state.ledgers - self._ledgers, state.transactions - self._transactions, state.block,
+            state.verified_up_to,
+        )  # fmt: skip
+        self._ledgers, self._transactions = state.ledgers, state.transactions
+        while follower.untold:
+            metrics.ingest_latency(name, follower.untold.popleft())
+        gap = state.open_gap
+        metrics.ingest_gap(name, gap[1] - gap[0] + 1 if gap else 0)
+
+    @staticmethod
+    def nodes(ingest: XrplIngest) -> list[metrics.NodeFigures]:
+        return [
+            metrics.NodeFigures(
+                node.name, node.usable, 1 / (1 + node.state.failures + node.state.distrusted) if node.usable else 0.0,
+                node.state.requests, dict(node.state.errors),
+            )
+            for node in (ingest.nodes.nodes if ingest.nodes else ())
+        ]  # fmt: skip
+
+    @staticmethod
+    def health(ingest: XrplIngest) -> tuple[bool, dict[str, Any]]:
+        """Well: some node can be asked, no gap is open, and what nodes have validated gets published."""
+        state, pool = ingest.state, ingest.nodes
+        usable = sum(node.usable for node in pool.nodes) if pool else 0
+        silent = ingest.seconds_behind()
+        wrong = [
+            *(["no node can be asked"] if not usable else []),
+            *([f"ledgers {state.open_gap[0]}-{state.open_gap[1]} are on no node"] if state.open_gap else []),
+            *([f"behind its nodes and nothing published for {silent:.0f} s"] if silent > UNHEALTHY_S else []),
+        ]
+        return not wrong, {
+            "unhealthy": wrong, "block": state.block, "tip": pool.tip if pool else -1, "nodes_usable": usable,
+        }  # fmt: skip
+
+
+async def _until_told(work: Coroutine[Any, Any, Any]) -> None:
+    """Run until it ends by itself or by SIGTERM or SIGINT."""
+    task = asyncio.ensure_future(work)
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        told = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+
+
+def _nodes(ingest: XrplIngest) -> list[dict[str, Any]]:
+    """What is known of each node, for status, metrics and people."""
+    if ingest.nodes is None:
+        return []
+    return [
+        {
+            "node": node.name,
+            "usable": node.usable,
+            "validated": node.state.validated,
+            "requests": node.state.requests,
+            "errors": node.state.errors,
+            "last_error": node.state.last_error,
+        }
+        for node in ingest.nodes.nodes
+    ]
+
+
+_printed = [0.0]
+
+
+def _print_now_and_then(ingest: XrplIngest, telling: Telling) -> None:
+    if telling.seconds() - _printed[0] >= PRINT_S:
+        _printed[0] = telling.seconds()
+        print(_line(ingest, telling.seconds()), flush=True)
+
+
+def _line(ingest: XrplIngest, seconds: float) -> str:
+    state, tip = ingest.state, ingest.nodes.tip if ingest.nodes else -1
+    name = ingest.chain.name if ingest.chain else ""
+    behind = f", {tip - state.block} behind" if tip > state.block >= 0 else ""
+    gap = f"; OPEN GAP {state.open_gap[0]}-{state.open_gap[1]}" if state.open_gap else ""
+    return (
+        f"{name} ledger {state.block} (verified up to {state.verified_up_to}{behind}): {state.ledgers:,} ledgers, "
+        f"{state.transactions:,} transactions in {seconds:.1f} s{gap}"
+    )
+
+
+def _wrong(message: str, status: int) -> int:
+    sys.stderr.write(f"tidebook: {message}\n")
+    return status

@@ -140,7 +140,9 @@ def _balances(settings: Settings, history: Any, chain: Chain, at: int | None) ->
 
 def _answer(settings: Settings, chain: str | None, rows: Any, as_json: bool) -> int:
     try:
-        register = ChainRegister(settings.chains_dir) if settings.data_dir.exists() else None
+        register = (
+            ChainRegister(settings.chains_dir, settings.chains_file) if settings.data_dir.exists() else None
+        )
         if register is None:
             raise ReadError(f"there is no data in {settings.data_dir}: run `tidebook demo` first")
         found = register.find(chain)

@@ -55,12 +55,14 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
     ))  # fmt: skip
     balances = list(book_balances(books, history, chain_number)) if ledgers["ledgers"] else []
     xrp = _xrp(balances, chain_name, history, where)
+    state = _starting_state(history, where)
     return {
         "chain": chain_name,
         "ledgers": ledgers["ledgers"],
         "first_ledger": ledgers["first"],
         "last_ledger": ledgers["last"],
         "runs": ledgers["runs"],
+        "starting_state": {"ledger": state["ledger_index"], "entries": int(state["entries"])} if state else None,
         "transactions": transactions["rows"],
         "accounts": len(balances),
         "xrp": xrp,
@@ -68,7 +70,7 @@ def make_report(books: Any, history: Any, chain_name: str, chain_number: int) ->
             "hash_chain": True if ledgers["unhashed"] == 0 else NOT_APPLICABLE,
             "no_duplicates": _no_duplicates(ledgers, transactions, history, where),
             "clearing_zero": _net(balances, AccountCode.CLEARING) == 0,
-            **_coins(xrp, ledgers, history, where),
+            **_coins(xrp, ledgers, state, history, where),
             "gas_report_equals_fee_burn": _gas_equals_burn(balances, chain_name, history, where),
             "books_equal_ledger": _books_equal_ledger(balances, chain_name, history, where),
             "books_equal_history": _books_equal_history(balances, history, chain_number),
@@ -117,22 +119,45 @@ def _no_duplicates(ledgers: Any, transactions: Any, history: Any, where: str) ->
     )
 
 
-def _coins(xrp: dict[str, Any], ledgers: Any, history: Any, where: str) -> dict[str, Verdict]:
-    """Is all XRP there? From genesis absolutely, mid-chain from the run's start."""
+def _starting_state(history: Any, where: str) -> dict[str, Any]:
+    """The state that the first run started from: pages in the history, and whether it is whole; {} = none."""
+    rows = list(history.query(
+        "SELECT ledger_index, any(total_coins) AS total_coins, uniqExact(page) AS pages, sum(entries) AS entries,"
+        " countIf(last) = 1 AND maxIf(page, last) + 1 = uniqExact(page) AS whole"
+        f" FROM xrpl_states WHERE {where} AND run = (SELECT min(run) FROM xrpl_ledgers WHERE {where})"
+        " GROUP BY ledger_index"
+    ))  # fmt: skip
+    return rows[0] if rows else {}
+
+
+def _coins(
+    xrp: dict[str, Any], ledgers: Any, state: dict[str, Any], history: Any, where: str
+) -> dict[str, Verdict]:
+    """Is all XRP there? From genesis and from a whole starting state absolutely, else from the run's start.
+
+    Absolutely: every drop of total_coins stands on a known account, nothing is unseen; from genesis
+    total_coins and what is burnt are 10^17 drops as well.
+    """
     names = ("xrp_conserved", "xrp_conserved_from_start", "fees_equal_fall_of_total_coins")
+    whole = {"starting_state_whole": bool(state["whole"]) if state else NOT_APPLICABLE}
     if xrp["total_coins"] is None or xrp["unseen"] is None:
-        return dict.fromkeys(names, NOT_APPLICABLE)
+        return {**dict.fromkeys(names, NOT_APPLICABLE), **whole}
     conserved = xrp["in_books"] + xrp["unseen"] == xrp["total_coins"]
     genesis = ledgers["first_run"] == 1 and ledgers["runs"] == 1
-    whole = conserved and xrp["unseen"] == 0 and xrp["total_coins"] + xrp["burnt"] == GENESIS_DROPS
+    absolute = genesis or (bool(state) and ledgers["runs"] == 1)
+    all_seen = conserved and xrp["unseen"] == 0
+    start = GENESIS_DROPS if genesis else int(state["total_coins"]) if state else 0
     fees = next(history.query(
         f"SELECT sum(fees) AS burnt, any(run_coins) AS coins FROM xrpl_ledgers WHERE {where}"
         f" AND run = (SELECT max(run) FROM xrpl_ledgers WHERE {where})"
     ))  # fmt: skip
     return {
-        "xrp_conserved": bool(whole) if genesis else NOT_APPLICABLE,
-        "xrp_conserved_from_start": NOT_APPLICABLE if genesis else bool(conserved),
+        "xrp_conserved": all_seen and xrp["total_coins"] + xrp["burnt"] == start
+        if absolute
+        else NOT_APPLICABLE,
+        "xrp_conserved_from_start": NOT_APPLICABLE if absolute else bool(conserved),
         "fees_equal_fall_of_total_coins": fees["coins"] - fees["burnt"] == xrp["total_coins"],
+        **whole,
     }
 
 

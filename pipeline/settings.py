@@ -6,6 +6,7 @@ Empty addresses mean: run it embedded, inside the data directory.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -39,7 +40,47 @@ class Settings(BaseSettings):
         ge=2,
         description="Seconds without a heartbeat after which the broker gives a worker's partitions away.",
     )
+    instance: str = Field(
+        "",
+        description="Name of this worker among those of its role: its partitions wait for it over a restart; "
+        "empty: they are given to others at once.",
+    )
     web_port: int = Field(0, ge=0, le=65535, description="Port of the assets role's web views; 0: none.")
+
+    schema_registry_url: str = Field(
+        "",
+        description="Confluent-compatible schema registry, http(s)://[user:password@]host:port; empty: local.",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of this process's /metrics and /health; 0: none."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that /metrics and /health listen on.")
+    chains_file: Path | None = Field(
+        None, description="Own chains beside the built-in registry, in the form of pipeline/chains.toml."
+    )
+    xrpl_urls: str = Field(
+        "",
+        description="XRPL nodes, [role=]ws(s)://host[:port][,…]; role core (default), treasury or member: "
+        "the ingest reads core nodes only.",
+    )
+    xrpl_network: str = Field(
+        "", description="Network that the nodes must be of, e.g. xrpl:0 (mainnet); empty: the one they name."
+    )
+    xrpl_verify: Literal["header", "full"] = Field(
+        "full", description="Check headers only, or also recompute the root of each ledger's transactions."
+    )
+    xrpl_validators: str = Field(
+        "", description="Public keys of trusted validators (nH…, n9… or ED…), comma-separated; empty: none."
+    )
+    xrpl_quorum: int = Field(
+        0, ge=0, description="Valid signatures a ledger needs; 0: 80 % of xrpl_validators, rounded up."
+    )
+    xrpl_rate: float = Field(100.0, ge=0, description="Requests a second to one node; 0: no limit.")
+    xrpl_parallel: int = Field(16, ge=1, le=512, description="Ledgers asked for at the same time.")
+    xrpl_timeout_s: float = Field(10.0, gt=0, description="Seconds that a node has for an answer.")
+    xrpl_silence_s: float = Field(
+        12.0, gt=0, description="Seconds without a new ledger after which a node is asked, then left."
+    )
 
     @property
     def books_dir(self) -> Path:

@@ -9,18 +9,28 @@ from typing import Literal, TypedDict
 ASSETS_CHANGES_V1 = "assets.changes.v1"
 BOOKS_ACCOUNTS_V1 = "books.accounts.v1"
 BOOKS_TRANSFERS_V1 = "books.transfers.v1"
+CHAINS_VERDICTS_V1 = "chains.verdicts.v1"
 CONTROL_ALERTS_V1 = "control.alerts.v1"
 GAS_CHARGES_V1 = "gas.charges.v1"
 QUARANTINE_V1 = "quarantine.v1"
 XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
+XRPL_STATES_V1 = "xrpl.states.v1"
 
-AssetAction = Literal["minted", "transferred", "burnt", "issued", "changed", "destroyed"]
+AssetAction = Literal["minted", "transferred", "burnt", "issued", "changed", "destroyed", "opened"]
 
 U128 = bytes  # 16 bytes
 
 AccountStatus = Literal["active", "frozen", "closed"]
 
 TransferStatus = Literal["posted", "pending", "voided", "refused"]
+
+Outcome = Literal["verified", "unproven", "missing", "skipped"]
+
+Level = Literal["header", "full"]
+
+CheckOutcome = Literal["holds", "broken", "not_applicable"]
+
+Vote = Literal["signed", "forged", "other", "absent"]
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -30,7 +40,7 @@ Action = Literal["created", "modified", "deleted"]
 class AssetChange(TypedDict):
     """One change."""
 
-    # Place of the transaction in the block.
+    # Place of the transaction in the block; -1 = the starting state after that block.
     transaction_index: int
     # Place of the change within the transaction.
     change_index: int
@@ -39,7 +49,7 @@ class AssetChange(TypedDict):
     # Transaction type.
     type: str
     # NFT: minted, transferred, burnt. MPT issuance: issued (created), changed (outstanding or locked amount),
-    # destroyed.
+    # destroyed. Either: opened (it stood there in the starting state).
     action: AssetAction
     # Owner before; null = did not exist.
     from_owner: str | None
@@ -186,6 +196,74 @@ class BookTransfers(TypedDict):
     time: int
     # In the order they were posted.
     transfers: list[BookTransfer]
+
+
+class Check(TypedDict):
+    """One check."""
+
+    # parent_hash, header_hash, total_coins, transaction_root, validations, witnesses ...
+    name: str
+    # What came of it; not_applicable = what it needs is not told.
+    outcome: CheckOutcome
+    # Why, in one line; empty where it holds.
+    detail: str
+
+
+class ValidatorVote(TypedDict):
+    """One trusted validator."""
+
+    # Public key as the settings name it (base58).
+    key: str
+    # signed = a full validation of this hash whose signature holds; forged = a signature that does not hold;
+    # other = it signed another hash for this index; absent = nothing came.
+    vote: Vote
+
+
+class Verdict(TypedDict):
+    """What was checked of one block before it was published, and what came of it; or the blocks that no node
+    has. The last message of a chain tells how far the chain is verified."""
+
+    # Deterministic id: BLAKE2b of chain, blocks, hash, outcome and level; the same verdict told again has the
+    # same id.
+    id: str
+    # Name of the chain: xrpl:<network>, eip155:<id>.
+    chain: str
+    # Number of the chain in the registry of chains.
+    chain_number: int
+    # First block of the run of consecutive blocks that this one belongs to.
+    run: int
+    # Ledger index or block number; of a gap the first missing one.
+    block: int
+    # The same as block; of a gap the last missing one, of blocks proven together by a later one the last of
+    # them.
+    last_block: int
+    # Hash of the block; null for a gap, and where the recording lacks it.
+    block_hash: str | None
+    # Close time of the block (UTC; milliseconds since 1970); of a gap that of the last block before it.
+    time: int
+    # verified = every check that was asked for holds; unproven = published, but a check that was asked for
+    # could not be made or the quorum was not reached; missing = no node has these blocks, they are asked for
+    # again and again; skipped = a gap that somebody accepted.
+    outcome: Outcome
+    # What was asked for: header = hash chain, header hash, coins; full = also the root of the transactions,
+    # recomputed from them.
+    level: Level
+    # Node or file that the block came from, without credentials.
+    source: str
+    # Each check and what came of it.
+    checks: list[Check]
+    # Trusted validators and what they said of this block; empty where none are named in the settings.
+    validators: list[ValidatorVote]
+    # Valid signatures that were asked for; 0 where no validators are named.
+    quorum: int
+    # Valid signatures of trusted validators for this block.
+    signed: int
+    # Why it is not verified, in one line; empty where it is.
+    reason: str
+    # Last block such that every block of the run up to it is verified; -1 = none.
+    verified_up_to: int
+    # Gaps accepted in this chain so far.
+    gaps: int
 
 
 class Alert(TypedDict):
@@ -489,3 +567,117 @@ class XrplLedger(TypedDict):
     decoder_version: int
     # Transactions of this chunk by transaction_index.
     transactions: list[XrplTransaction]
+
+
+class StateBalance(TypedDict):
+    """A balance as it stands."""
+
+    # Whose balance.
+    account: str
+    # XRP (any network's native coin, in drops), <currency>.<issuer> with the counterparty as issuer, or
+    # mpt:<issuance id>.
+    asset: str
+    # Exact decimal.
+    balance: str
+
+
+class StateNft(TypedDict):
+    """One NFT."""
+
+    # NFTokenID, 64 hex digits.
+    nft_id: str
+    # Owner, from the page that it stands on.
+    owner: str
+    # URI, hex as on the ledger.
+    uri: str | None
+
+
+class StateMpt(TypedDict):
+    """One MPToken or MPTokenIssuance."""
+
+    # Place among the MPT rows of the whole state, from 1.
+    row_number: int
+    # MPT issuance id, 48 hex digits.
+    issuance: str
+    # Holder; null for the issuance itself.
+    account: str | None
+    # Issuer, from the issuance id.
+    issuer: str
+    # MPTAmount (holder); 0 for an issuance.
+    amount: str
+    # LockedAmount.
+    locked: str
+    # OutstandingAmount (issuance); 0 for a holder.
+    outstanding: str
+
+
+class StateObject(TypedDict):
+    """One ledger entry."""
+
+    # LedgerEntryType.
+    entry_type: str
+    # LedgerIndex, 64 hex digits.
+    entry_id: str
+    # Who owns the entry.
+    owner: str | None
+    # Who is to receive.
+    destination: str | None
+    # Asset of `amount`.
+    asset: str | None
+    # What the entry says it has, as in xrpl.ledgers.v1.
+    amount: str | None
+    # PayChannel: paid out so far.
+    balance: str | None
+    # Asset of `counter_amount` (Offer TakerPays).
+    counter_asset: str | None
+    # What is asked in return.
+    counter_amount: str | None
+    # What the entry is about: the NFTokenID of an NFTokenOffer.
+    reference: str | None
+    # Asset that the entry itself holds (Escrow, PayChannel), else null.
+    held_asset: str | None
+    # What the entry itself holds, exact decimal; 0 where it holds nothing.
+    held: str
+
+
+class XrplState(TypedDict):
+    """One page of the whole state of one validated XRP Ledger ledger: what every entry holds, as the starting
+    state of the run that begins with the next ledger. Published only after the root of the state was
+    recomputed from all of its entries."""
+
+    # Name of the chain: xrpl:<network>.
+    chain: str
+    # Number of the chain in the registry of chains.
+    chain_number: int
+    # First ledger of the run that starts from this state: ledger_index + 1.
+    run: int
+    # Ledger whose state this is, after all of its transactions.
+    ledger_index: int
+    # Number of this page, from 0. Pages follow the order of the entries' indexes and are cut by the entries
+    # alone: the same state gives the same pages.
+    page: int
+    # True on the last page: the state is whole when all pages up to it are there.
+    last: bool
+    # Close time of the ledger (UTC; milliseconds since 1970).
+    close_time: int
+    # Hash of the ledger header, 64 hex digits; recomputed from it.
+    ledger_hash: str
+    # Root of the state tree, 64 hex digits; recomputed from all entries.
+    account_hash: str
+    # Native coins in existence after the ledger, in drops: those that the run starts with.
+    total_coins: int
+    # First missing ledger before this state, where the chain was followed before and the gap was accepted:
+    # then balances of 0 stand here too. Null: the chain's books begin here, and what is 0 is left out.
+    gap_from: int | None
+    # Ledger entries that this page was read from, those without value included.
+    entries: int
+    # Version of the decoder that read the entries.
+    decoder_version: int
+    # One row per (account, asset), seen from the account; of a trust line one from each side.
+    balances: list[StateBalance]
+    # NFTs and their owners.
+    nfts: list[StateNft]
+    # MPT holders (account set) and issuances (account null).
+    mpts: list[StateMpt]
+    # Ledger entries that hold or promise value or record a right, types not known here too.
+    objects: list[StateObject]

@@ -71,6 +71,8 @@ class BlockPosting:
     run_coins: int | None  # native coins before the run's first block; None = not told
     postings: Postings
     hashes: dict[int, str]  # transaction_index -> transaction hash
+    state: bool = False  # a page of the state before the run: no block of the line, it gets no mark
+    first_run: bool = False  # nothing of the chain was booked before: openings are the whole balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,13 @@ class Bookkeeper:
         """Is this very block (or chunk) in the books?"""
         return bool(self._books.lookup_transfers_packed(_mark_id(block)))
 
+    def began(self, chain: str, run: int) -> bool | None:
+        """Has this run begun in the books? None: none of the chain has, so any may begin."""
+        if self._books.lookup_transfers_packed(_supply_id(chain, run).to_bytes(16, "little")):
+            return True
+        issuer = account_id(_control_accounts(chain)[0])
+        return False if any(debits for _, debits, _ in self._lookup([issuer])) else None
+
     def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         """Book these blocks, in order; per block what now stands in the books because of it.
 
@@ -175,7 +184,8 @@ class Bookkeeper:
             mine: list[Posted] = []
             self._pack_openings(block, number, balances, events, openings)
             self._pack_legs(block, events, mine)
-            events.append(self._mark(block))
+            if not block.state:
+                events.append(self._mark(block))
             posted.append(mine)
         statuses = self._send(events)
         self._check(events, statuses, {place for place, _, _ in openings})
@@ -247,7 +257,8 @@ class Bookkeeper:
             if (ident, block.run) in self._opened:
                 continue
             self._opened.add((ident, block.run))
-            held = balances.get(ident, 0)
+            # a block cut off by a kill may have left legs without an opening: they come again, and count
+            held = 0 if block.first_run else balances.get(ident, 0)
             code = int(TransferCode.GAP_ADJUSTMENT if held else TransferCode.OPENING_BALANCE)
             transfer = named_transfer_id("opening", ident.hex(), str(block.run))
             wanted.append((account, against, balance - held, code, transfer))
@@ -270,7 +281,7 @@ class Bookkeeper:
             return []
         self._opened.add(key)
         issued, burnt = -balances.get(self._ids[issuer], 0), balances.get(self._ids[burn], 0)
-        transfer = named_transfer_id("supply", block.chain, str(block.run))
+        transfer = _supply_id(block.chain, block.run)
         if not issued:
             return [(opening, issuer, block.run_coins, int(TransferCode.OPENING_BALANCE), transfer)]
         fall = issued - burnt - block.run_coins
@@ -377,6 +388,10 @@ def _leg_id(base: int, transaction: int, leg: int) -> int:
 def _mark_id(block: BlockPosting) -> bytes:
     base = block_base(block.chain_number, block.block, block.block_hash)
     return transfer_id(base, BLOCK_TRANSACTION, block.chunk).to_bytes(16, "little")
+
+
+def _supply_id(chain: str, run: int) -> int:
+    return named_transfer_id("supply", chain, str(run))
 
 
 def _control_accounts(chain: str) -> tuple[AccountRef, AccountRef, AccountRef, AccountRef]:

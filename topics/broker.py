@@ -10,6 +10,7 @@ measured:
 * `end_offsets` answers the base offset of the last batch (19985 after 20000 acknowledged messages), not the
   next offset: judge "all read" by the offsets that acknowledgements gave (`Producer.send_many`).
 * `list_consumer_group_offsets` without explicit partitions drops the connection.
+* Its topics have ids, new at every start.
 
 Everything that fails because of the broker's address names the setting TIDEBOOK_KAFKA_URL.
 """
@@ -17,6 +18,7 @@ Everything that fails because of the broker's address names the setting TIDEBOOK
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
@@ -26,14 +28,18 @@ from aiokafka.errors import IncompatibleBrokerVersion, KafkaError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from topics.plan import AddPartitions, ChangeConfig, Create, Existing
+from topics.topic_ids import TopicIdsRequest, ids_of
 
 SETTING = "TIDEBOOK_KAFKA_URL"
+EPOCH_SETTING = "TIDEBOOK_EPOCH"
 CONNECT_TIMEOUT_S = 10.0
 REPLICAS_MAX = 3
 _TOPIC_OVERRIDE = 1  # DescribeConfigs: source DYNAMIC_TOPIC_CONFIG
 _TOPIC_EXISTS = 36
 _PRODUCER_TIMEOUT_MS = 60_000
 _TAIL_WAIT_MS = 300
+_RETRY_S = 0.1
+_REFUSED = -1  # UNKNOWN_SERVER_ERROR: how Tansu says no
 
 
 class BrokerError(RuntimeError):
@@ -41,6 +47,17 @@ class BrokerError(RuntimeError):
 
     def __init__(self, url: str, detail: object) -> None:
         super().__init__(f"{SETTING}={url}: {detail}")
+
+
+class NoTopicIds(BrokerError):
+    """The broker does not tell one incarnation of a topic from the next: a setting must."""
+
+    def __init__(self, url: str) -> None:
+        detail = (
+            f"this broker has no topic ids; set {EPOCH_SETTING} to a name of its topics' incarnation "
+            "(a new one whenever they are created anew)"
+        )
+        super().__init__(url, detail)
 
 
 def bootstrap_servers(url: str) -> list[str]:
@@ -93,12 +110,28 @@ async def create(admin: AIOKafkaAdminClient, actions: Sequence[Create], replicas
     for name, code, *message in answer.topic_errors:
         if code not in (0, _TOPIC_EXISTS):
             raise for_code(code)(f"create {name}: {' '.join(map(str, message))}")
+    ours = {name for name, code, *_ in answer.topic_errors if code == 0}
+    await _until_led(admin, {a.topic.name: a.topic.partitions for a in actions if a.topic.name in ours})
+
+
+async def _until_led(admin: AIOKafkaAdminClient, partitions: Mapping[str, int]) -> None:
+    """A broker answers before all brokers know: wait until every partition has a leader. Raises TimeoutError."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        while True:
+            led = {
+                topic["topic"]: sum(place["leader"] >= 0 for place in topic["partitions"])
+                for topic in await admin.describe_topics()
+            }
+            if all(led.get(name, 0) >= count for name, count in partitions.items()):
+                return
+            await asyncio.sleep(_RETRY_S)
 
 
 async def add_partitions(admin: AIOKafkaAdminClient, action: AddPartitions) -> None:
     """Raises KafkaError, with a clear text where the broker cannot."""
     with _clear(str(action)):
         await admin.create_partitions({action.name: NewPartitions(action.after)})
+        await _until_led(admin, {action.name: action.after})
 
 
 async def change_config(admin: AIOKafkaAdminClient, action: ChangeConfig) -> None:
@@ -120,19 +153,55 @@ async def change_config(admin: AIOKafkaAdminClient, action: ChangeConfig) -> Non
 
 async def can_be_idempotent(client: AIOKafkaClient) -> bool:
     """Whether the broker gives out producer ids; asked directly, for aiokafka logs the refusal as an
-    error."""
-    node = client.get_random_node()
-    try:
-        answer = await client.send(node, InitProducerIdRequest(None, _PRODUCER_TIMEOUT_MS))
-    except KafkaError:
-        return False
-    return bool(answer.error_code == 0)
+    error.
+
+    A broker that has just started answers "not yet": it is asked again. Raises KafkaError where it never says.
+    """
+    answer: Any = None
+    for _ in range(int(CONNECT_TIMEOUT_S / _RETRY_S)):
+        try:
+            answer = await client.send(
+                client.get_random_node(), InitProducerIdRequest(None, _PRODUCER_TIMEOUT_MS)
+            )
+        except (IncompatibleBrokerVersion, NotImplementedError):
+            return False
+        if answer.error_code in (0, _REFUSED):
+            return bool(answer.error_code == 0)
+        await asyncio.sleep(_RETRY_S)
+    raise for_code(answer.error_code)("no producer id")
 
 
 async def all_topics(client: AIOKafkaClient) -> dict[str, int]:
     """Partition count of every topic, without naming one (see the head of this module)."""
     cluster = await client.fetch_all_metadata()
     return {name: len(cluster.partitions_for_topic(name) or ()) for name in cluster.topics()}
+
+
+async def topic_epochs(url: str, names: Iterable[str]) -> dict[str, str]:
+    """Incarnation of each topic: its id, 32 hex digits, drawn by the broker when the topic was created.
+
+    Raises NoTopicIds where the broker has none, ValueError for a topic that is not there, BrokerError.
+    """
+    client = AIOKafkaClient(bootstrap_servers=bootstrap_servers(url), client_id="tidebook")
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.bootstrap()
+            answer = await client.send(client.get_random_node(), TopicIdsRequest())
+    except NotImplementedError as cause:
+        raise NoTopicIds(url) from cause
+    except TimeoutError as cause:
+        raise BrokerError(url, f"no answer within {CONNECT_TIMEOUT_S:g} s") from cause
+    except KafkaError as cause:
+        raise BrokerError(url, cause) from cause
+    finally:
+        await client.close()
+    there, ids = {topic[1] for topic in answer.topics}, ids_of(answer)
+    wanted = set(names)
+    for name in sorted(wanted - there):
+        raise ValueError(f"topic {name} is not on the broker: run `tidebook topics apply`")
+    if not wanted <= ids.keys():
+        raise NoTopicIds(url)
+    return {name: ids[name].hex for name in wanted}
 
 
 async def true_ends(url: str, told: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:

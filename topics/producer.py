@@ -24,6 +24,7 @@ from topics.plan import MAX_MESSAGE_BYTES
 
 BATCH_BYTES = MAX_MESSAGE_BYTES // 2  # the broker's limit is on whole batches
 REQUEST_TIMEOUT_MS = 30_000
+TOPIC_ASKED_MAX, TOPIC_WAIT_S = 5, 0.2
 
 __all__ = ["Outgoing", "Producer"]
 
@@ -43,6 +44,9 @@ class Producer:
         plain = await self._started(idempotent=False)
         try:
             self.idempotent = await can_be_idempotent(plain.client)
+        except KafkaError as cause:
+            await plain.stop()
+            raise BrokerError(self._url, cause) from cause
         except BaseException:
             await plain.stop()
             raise
@@ -101,8 +105,12 @@ class Producer:
     async def _check(self, messages: Sequence[Outgoing]) -> None:
         """Topics and partitions are there: a broker may create what is named, or keep us waiting for it."""
         producer = self._running()
+        asked = 0
         for message in messages:
-            if not self._has(message):
+            while not self._has(message) and asked < TOPIC_ASKED_MAX:  # a new topic is not known at once
+                if asked:
+                    await asyncio.sleep(TOPIC_WAIT_S)
+                asked += 1
                 self._partitions = await all_topics(producer.client)
             if message.topic not in self._partitions:
                 raise ValueError(f"topic {message.topic} is not on the broker: run `tidebook topics apply`")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.runtime import Done, Epochs, Message, Place
 from pipeline.catalog import CATALOG
 from pipeline.domain.holdings import Holding, fold
 from schemas.codec import Codec, WireError
@@ -27,8 +27,9 @@ class AssetsRole:
     batch_max = 256
     batch_wait_s = 0.05
 
-    def __init__(self, codec: Codec, epoch: str, partitions: int) -> None:
-        self._codec, self._epoch, self._partitions = codec, epoch, partitions
+    def __init__(self, codec: Codec, partitions: int) -> None:
+        self._codec, self._partitions = codec, partitions
+        self._epochs: Epochs = {}
         self._rules = {row.topic: row for row in CATALOG if row.asset_changes or row.gas_charges}
         self.topics = (*self._rules, CHANGES)
         self.holdings: Any = None
@@ -45,8 +46,13 @@ class AssetsRole:
         )
         declare_views(app, self.holdings)
 
-    async def open(self, app: Any) -> None:
-        """Nothing to open: the table is the app's."""
+    async def open(self, app: Any, epochs: Epochs) -> None:
+        """No store to open: the table is the app's."""
+        self._epochs = epochs
+
+    def assigned(self, places: set[Place]) -> dict[Place, int]:
+        """Nothing to forget: the table is recovered by Faust."""
+        return {}
 
     async def close(self) -> None:
         """Nothing to close."""
@@ -66,7 +72,7 @@ class AssetsRole:
                 continue  # the books role has the source topic's undecodable messages quarantined
             done.outgoing += self._facts(rule, block)
             last = block["ledger_index"]
-            transactions += len(block["transactions"])
+            transactions += len(block.get("transactions", ()))
         done.counts = {"blocks": len(batch), "transactions": transactions}
         if last >= 0:
             done.counts = {**done.counts, "block": last}
@@ -86,7 +92,12 @@ class AssetsRole:
         for message in batch:
             try:
                 decoded.append(
-                    (self._codec.decode(message.value)[1], message.partition, self._epoch, message.offset)
+                    (
+                        self._codec.decode(message.value)[1],
+                        message.partition,
+                        self._epochs[CHANGES],
+                        message.offset,
+                    )
                 )
             except WireError as error:
                 raise RuntimeError(f"{CHANGES}-{message.partition}@{message.offset}: {error}") from error

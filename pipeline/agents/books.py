@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
+from pipeline.agents.starting_state import STATES, StatePages
 from pipeline.catalog import with_postings
 from pipeline.domain.account import AccountRef
 from pipeline.domain.findings import alert, connect_headers, quarantined
@@ -20,6 +21,7 @@ from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
 from schemas.records import BookTransfers, XrplLedger
 from sinks.bookkeeper import BlockPosting, Bookkeeper, Head, Posted
+from sinks.books import BooksInUseError
 from topics.envelope import outgoing
 from topics.producer import Outgoing
 
@@ -39,8 +41,9 @@ class BooksRole:
     batch_max = 64
     batch_wait_s = 0.05
 
-    def __init__(self, open_books: Callable[[], Any], codec: Codec, epoch: str) -> None:
-        self._open_books, self._codec, self._epoch = open_books, codec, epoch
+    def __init__(self, open_books: Callable[[], Any], codec: Codec) -> None:
+        self._open_books, self._codec = open_books, codec
+        self._epochs: Epochs = {}
         self._rules = with_postings()
         self.topics = tuple(self._rules)
         self._heads: dict[str, Head | None] = {}  # chain -> last block accepted
@@ -50,14 +53,26 @@ class BooksRole:
         ] = {}  # (topic, partition) → undecodable message behind the head
         self._told: set[str] = set()  # alerts already published by this process
 
-    async def open(self, app: Any) -> None:
-        self._engine = await asyncio.to_thread(self._open_books)
+    async def open(self, app: Any, epochs: Epochs) -> None:
+        self._epochs = epochs
+        try:
+            self._engine = await asyncio.to_thread(self._open_books)
+        except BooksInUseError as error:
+            raise NotFree(str(error)) from error
         self._bookkeeper = Bookkeeper(self._engine)
+        self._states = StatePages(self._codec, self._bookkeeper, self._quarantine, transfer_records)
+
+    def assigned(self, places: set[Place]) -> dict[Place, int]:
+        self._heads.clear()  # another process may have booked on
+        self._unread.clear()
+        return {}
 
     async def close(self) -> None:
         await asyncio.to_thread(self._engine.close)
 
     async def process(self, topic: str, batch: list[Message]) -> Done:
+        if topic == STATES:
+            return await asyncio.to_thread(self._states.process, batch)
         return await asyncio.to_thread(self._process, topic, batch)
 
     def _process(self, topic: str, batch: list[Message]) -> Done:
@@ -65,7 +80,9 @@ class BooksRole:
         self._accepted.clear()
         blocks: list[tuple[XrplLedger, BlockPosting]] = []
         transactions = 0
-        for place, message in enumerate(batch):
+        for message in batch:
+            if message.partition in done.stops:
+                continue
             try:
                 block = self._codec.decode(message.value)[1]
             except WireError as error:
@@ -78,9 +95,9 @@ class BooksRole:
             except (Stop, PositionOverflow, Unbalanced) as error:
                 reason = error.reason if isinstance(error, Stop) else type(error).__name__
                 done.outgoing += self._stopped(message, block, reason, str(error))
-                done.stopped = f"{block['chain']}: books stop before ledger {block['ledger_index']}: {error}"
-                done.acknowledged = place
-                break
+                why = f"{block['chain']}: books stop before ledger {block['ledger_index']}: {error}"
+                done.stops[message.partition] = (message.offset, why)
+                continue
             blocks.append((block, posting))
             transactions += len(block["transactions"])
             done.outgoing += self._findings(block, posting.postings.findings)
@@ -107,6 +124,10 @@ class BooksRole:
         if chain not in self._heads:
             self._heads[chain] = self._bookkeeper.head(chain, block["chain_number"])
         head = self._heads[chain]
+        if head is None and self._bookkeeper.began(chain, block["run"]) is False:
+            raise Stop(
+                "other_run", f"run {block['run']} is not the one that the starting state in the books begins"
+            )
         if head is not None and (index, chunk) <= (head.block, head.chunk):
             if (chain, index, chunk, posting.block_hash) in self._accepted or self._bookkeeper.has(posting):
                 return
@@ -136,7 +157,7 @@ class BooksRole:
 
     def _quarantine(self, message: Message, reason: str, detail: str) -> list[Outgoing]:
         item = quarantined(
-            self.name, message.topic, message.partition, message.offset, self._epoch, reason, detail,
+            self.name, message.topic, message.partition, message.offset, self._epochs[message.topic], reason, detail,
             message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
         )  # fmt: skip
         note = alert(

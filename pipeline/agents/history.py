@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
 from pipeline.catalog import of_history
 from pipeline.domain.findings import connect_headers, quarantined
 from schemas.codec import Codec
@@ -26,13 +26,28 @@ class HistoryRole:
     batch_max = 1000
     batch_wait_s = 0.3
 
-    def __init__(self, open_history: Callable[[], Any], codec: Codec, epoch: str) -> None:
-        self._open_history, self._codec, self._epoch = open_history, codec, epoch
+    def __init__(self, open_history: Callable[[], Any], codec: Codec) -> None:
+        self._open_history, self._codec = open_history, codec
         self.topics = tuple(of_history())
-        self._next: dict[tuple[str, int], int] = {}  # (topic, partition) -> next offset not yet in the store
+        self._epochs: Epochs = {}
+        self._next: dict[Place, int] = {}  # next offset not yet in the store
 
-    async def open(self, app: Any) -> None:
-        self._history = await asyncio.to_thread(self._open_history)
+    async def open(self, app: Any, epochs: Epochs) -> None:
+        from sinks.clickhouse_client import DirectoryInUse
+
+        self._epochs = epochs
+        try:
+            self._history = await asyncio.to_thread(self._open_history)
+        except DirectoryInUse as error:
+            raise NotFree(str(error)) from error
+
+    def assigned(self, places: set[Place]) -> dict[Place, int]:
+        """What a former owner left unfinished is undone; reading goes on after what is committed here."""
+        self._next = {
+            (topic, partition): self._history.open_partition(self._epochs[topic], topic, partition)
+            for topic, partition in sorted(places)
+        }
+        return dict(self._next)
 
     async def close(self) -> None:
         await asyncio.to_thread(self._history.close)
@@ -44,15 +59,13 @@ class HistoryRole:
         fresh: list[HistoryMessage] = []
         for m in sorted(batch, key=lambda message: (message.partition, message.offset)):
             place = (topic, m.partition)
-            if place not in self._next:
-                self._next[place] = self._history.open_partition(self._epoch, topic, m.partition)
             if m.offset >= self._next[place]:
                 fresh.append(HistoryMessage(m.topic, m.partition, m.offset, m.timestamp_ms, m.value))
                 self._next[place] = m.offset + 1
         done = Done(counts={"messages": len(batch)}, commit=self._history.flush)
         if not fresh:
             return done
-        written = self._history.write(self._epoch, fresh)
+        written = self._history.write(self._epochs[topic], fresh)
         originals = {(m.partition, m.offset): m for m in batch}
         for refused in written.refused:
             original = originals[refused.message.partition, refused.message.offset]
@@ -68,7 +81,7 @@ class HistoryRole:
         if message.topic == "quarantine.v1":  # a refused quarantine item can't go there again
             raise RuntimeError(f"quarantine.v1@{message.offset} is refused by ClickHouse: {detail}")
         item = quarantined(
-            self.name, message.topic, message.partition, message.offset, self._epoch, reason, detail,
+            self.name, message.topic, message.partition, message.offset, self._epochs[message.topic], reason, detail,
             message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
         )  # fmt: skip
         return outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item))

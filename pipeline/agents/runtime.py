@@ -5,6 +5,10 @@ A role only says which topics it reads and what one batch does; the loop here ta
 effect, publishes what follows from it, waits until the broker has it, and only then acknowledges. A
 defect ends the process without a commit; everything is delivered again to the next one, and every
 effect is idempotent. FIELD-NOTES.md, "Faust".
+
+Rebalance: partitions are given back only after the effect at hand is done, acknowledged and committed, and
+events that were taken before but not begun are dropped: their next owner gets them. What a role remembers
+of partitions it forgets whenever they are assigned, for another process may have worked on them meanwhile.
 """
 
 from __future__ import annotations
@@ -20,13 +24,31 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import faust
-import orjson
 
+from pipeline import metrics
+from pipeline.agents.faust_app import make_app
+from pipeline.agents.progress import Progress
 from pipeline.settings import Settings
-from topics.broker import true_ends
+from sinks.books import BooksUnavailableError
+from topics.broker import BrokerError, NoTopicIds, topic_epochs, true_ends
 from topics.producer import Outgoing, Producer
 
+SETUP_EXIT = 2  # a setting is wrong, or what it names is not there or not free
 DEFECT_EXIT = 70  # EX_SOFTWARE: a defect, nothing was committed
+AGAIN_EXIT = 75  # EX_TEMPFAIL: start it again
+REVOKE_WAIT_S = 45.0  # for the effect at hand, below Faust's broker_rebalance_timeout of 60 s
+EPOCH_CHECK_S = 5.0
+
+Place = tuple[str, int]  # topic, partition
+Epochs = Mapping[str, str]  # topic -> its incarnation; offsets mean something only within one
+
+
+class NotFree(RuntimeError):
+    """An embedded store has another owner; the message names it. Raised by `Role.open`."""
+
+
+class TopicsCreatedAnew(RuntimeError):
+    """A topic is not the one that this worker began with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +71,9 @@ class Done:
     outgoing: list[Outgoing] = field(default_factory=list)  # to publish before acknowledging
     commit: Callable[[], None] | None = None  # makes the effect final, after publishing
     counts: Mapping[str, int] = field(default_factory=dict)  # added to the role's counters
-    stopped: str | None = None  # a chain's books stop here: why. What follows is not acknowledged
-    acknowledged: int | None = None  # messages of the batch that are done; None: all
+    stops: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """Partition -> (offset of the first message that is not done, why): nothing there is acknowledged any
+    more; the other partitions go on."""
 
 
 class Role(Protocol):
@@ -61,8 +84,17 @@ class Role(Protocol):
     batch_max: int  # messages
     batch_wait_s: float
 
-    async def open(self, app: faust.App) -> None:
-        """Open stores; before the first batch."""
+    async def open(self, app: faust.App, epochs: Epochs) -> None:
+        """Open stores; before the first batch and before this process asks for partitions.
+
+        `epochs` holds the incarnation of each of its topics.
+        """
+
+    def assigned(self, places: set[Place]) -> Mapping[Place, int]:
+        """These partitions are ours now, and no others: forget what was known of any. Runs in a thread.
+
+        Where the store itself knows how far a partition is: the offset to read next.
+        """
 
     async def process(self, topic: str, batch: list[Message]) -> Done:
         """Do the effect of one topic's batch, durably. Raises on a defect."""
@@ -71,77 +103,22 @@ class Role(Protocol):
         """Flush and close stores; after the last batch."""
 
 
-class Progress:
-    """Tells the supervisor, as JSON lines on stdout, how far this role is."""
-
-    def __init__(self, role: str, enabled: bool) -> None:
-        self._role, self._enabled = role, enabled
-        self._told = 0.0
-        self.position: dict[str, dict[int, int]] = {}  # topic -> partition -> next offset
-        self.produced: dict[str, dict[int, int]] = {}
-        self.counts: dict[str, int] = {}
-        self.block = -1
-        self.busy: list[float] = []  # monotonic seconds: start of the first batch, end of the last
-
-    def add(self, counts: Mapping[str, int]) -> None:
-        for name, count in counts.items():
-            if name == "block":
-                self.block = max(self.block, count)
-            else:
-                self.counts[name] = self.counts.get(name, 0) + count
-
-    def tell(self, force: bool = False, **more: Any) -> None:
-        now = time.monotonic()
-        if not self._enabled or (not force and now - self._told < 0.1):
-            return
-        self._told = now
-        line = {
-            "role": self._role,
-            "position": {t: {str(p): o for p, o in parts.items()} for t, parts in self.position.items()},
-            "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in self.produced.items()},
-            "counts": self.counts,
-            "block": self.block,
-            "busy": self.busy,
-            **more,
-        }
-        sys.stdout.buffer.write(orjson.dumps(line) + b"\n")
-        sys.stdout.buffer.flush()
-
-
 class Worker:
     """Runs one role until it is told to stop. One per process."""
 
     def __init__(self, settings: Settings, role: Role, supervised: bool) -> None:
         self.role = role
         self.progress = Progress(role.name, supervised)
-        datadir = settings.data_dir / "faust" / role.name
-        datadir.mkdir(parents=True, exist_ok=True)
-        self._url = settings.kafka_url
+        self._url, self._set_epoch = settings.kafka_url, settings.epoch
         self._producer = Producer(settings.kafka_url)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
         self._effect = asyncio.Lock()  # one effect at a time, however many topics a role reads
-        self.app = faust.App(
-            f"tidebook-{role.name}",
-            broker="kafka://" + settings.kafka_url.replace(",", ";kafka://"),
-            store="memory://",
-            datadir=str(datadir),
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            consumer_auto_offset_reset="earliest",
-            consumer_max_fetch_size=16 << 20,
-            stream_buffer_maxsize=max(8192, 4 * role.batch_max),
-            broker_max_poll_records=5000,
-            broker_commit_interval=1.0,
-            broker_session_timeout=settings.broker_session_s,
-            broker_heartbeat_interval=settings.broker_session_s / 4,
-            stream_wait_empty=False,
-            web_enabled=bool(settings.web_port) and role.name == "assets",
-            web_port=settings.web_port or 6066,
-            web_bind="127.0.0.1",
-            producer_acks=-1,
-            autodiscover=False,
-        )
+        self._assigned = False  # no rebalance is under way
+        self._owned: set[Place] = set()  # empty while partitions are being given away
+        self._stopped: dict[Place, str] = {}  # partitions whose chain can't go on: why
+        self._epochs: Epochs = {}
+        self.app = make_app(settings, role.name, role.batch_max)
         for topic in role.topics:
             self._add_agent(topic)
 
@@ -155,45 +132,73 @@ class Worker:
 
         self.app.agent(channel, name=f"{self.role.name}-{topic}", concurrency=1)(consume)
 
-    async def _batch(self, topic: str, stream: Any, events: list[Any]) -> None:
-        if self._stop.is_set():
-            await asyncio.Event().wait()  # nothing more is done or acknowledged; we are ending
-        batch = [_message(event) for event in events]
-        started = time.monotonic()
+    async def _batch(self, topic: str, stream: Any, taken: list[Any]) -> None:
         try:
             async with self._effect:
-                done = await self.role.process(topic, batch)
-                for name, parts in (await self._producer.send_many(done.outgoing)).items():
-                    self.progress.produced.setdefault(name, {}).update(parts)
-                if done.commit is not None:
-                    await asyncio.to_thread(done.commit)
-                if self.app.tables.data:  # a table's changelog must be out before the acknowledgement
-                    await self.app.producer.flush()
-            finished = len(events) if done.acknowledged is None else done.acknowledged
-            for event in events[:finished]:
-                await stream.ack(event)
+                if self._stop.is_set():  # nothing more is done or acknowledged: we are ending
+                    return
+                events = [event for event in taken if self._is_ours(event.message)]
+                if events:
+                    await self._do(topic, stream, events)
         except Exception as error:  # a defect: end without a commit
             self._failure = error
             self._stop.set()
-            await asyncio.Event().wait()
-        for message in batch[:finished]:
-            self.progress.position.setdefault(message.topic, {})[message.partition] = message.offset + 1
+
+    def _is_ours(self, message: Any) -> bool:
+        """Not taken under an earlier assignment, nor behind the place where its chain stopped."""
+        place = (message.topic, message.partition)
+        current = message.generation_id == self.app.consumer_generation_id
+        return current and place in self._owned and place not in self._stopped
+
+    async def _do(self, topic: str, stream: Any, events: list[Any]) -> None:
+        batch = [_message(event) for event in events]
+        started = time.monotonic()
+        for table in self.app.tables.data.values():  # Faust asks for a key's partition and does not wait
+            await self.app.producer._ensure_producer().partitions_for(table.changelog_topic.get_topic_name())
+        done = await self.role.process(topic, batch)
+        for name, parts in (await self._producer.send_many(done.outgoing)).items():
+            self.progress.produced.setdefault(name, {}).update(parts)
+        if done.commit is not None:
+            await asyncio.to_thread(done.commit)
+        if self.app.tables.data:  # a table's changelog must be out before the acknowledgement
+            await self.app.producer.flush()
+        for event, message in zip(events, batch, strict=True):
+            stop = done.stops.get(message.partition)
+            if stop is None or message.offset < stop[0]:
+                await stream.ack(event)
+                self.progress.position.setdefault(topic, {})[message.partition] = message.offset + 1
+        for partition, (_, why) in done.stops.items():
+            self._stopped[topic, partition] = why
+        if done.stops:
+            self.app.consumer.pause_partitions(
+                {
+                    tp
+                    for tp in self.app.consumer.assignment()
+                    if tp.topic == topic and tp.partition in done.stops
+                }
+            )
         self.progress.add(done.counts)
+        metrics.role_progress(self.role.name, len(batch), done.counts, time.monotonic() - started)
         self.progress.add({"quarantined": sum(one.topic == "quarantine.v1" for one in done.outgoing)})
         self.progress.busy = [*(self.progress.busy or [started])[:1], time.monotonic()]
-        self.progress.tell(force=bool(done.stopped), **({"stopped": done.stopped} if done.stopped else {}))
-        if done.stopped:
-            await asyncio.Event().wait()
+        self._tell(force=bool(done.stops))
+
+    def _tell(self, force: bool = False) -> None:
+        stopped = {"stopped": "; ".join(sorted(self._stopped.values()))} if self._stopped else {}
+        self.progress.tell(force=force, **stopped)
 
     async def run(self) -> int:
-        """Until stopped; 0, or DEFECT_EXIT after a defect (told on stderr, its last line saying what)."""
+        """Until stopped: 0; SETUP_EXIT, AGAIN_EXIT or, after a defect, DEFECT_EXIT, told on stderr, its last
+        line saying what."""
         ticker: asyncio.Task[None] | None = None
         try:
+            self._epochs = await self._read_epochs()
             await self._producer.start()
-            await self.role.open(self.app)
+            await self.role.open(self.app, self._epochs)
             self.app.finalize()
             if not self._producer.idempotent:
                 self._trust_no_ends()
+            self._follow_assignment()
             await self.app.start()
             _spare_the_collector()
             self.progress.tell(force=True, ready=True, topics=list(self.role.topics))
@@ -204,13 +209,83 @@ class Worker:
         if ticker is not None:
             ticker.cancel()
         if self._failure is not None:
-            return await self._failed(self._failure)
+            return await self._failed(self._failure, started=ticker is not None)
+        await self._end()
+        return 0
+
+    async def _end(self) -> None:
+        """Finish and commit the effect at hand, then let go of everything."""
+        async with self._effect:
+            with contextlib.suppress(Exception):  # what is not committed is delivered again
+                await asyncio.wait_for(self.app.consumer.commit(), timeout=5)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self.app.stop(), timeout=10)
         await self.role.close()
         await self._producer.stop()
         self.progress.tell(force=True, ended=True)
-        return 0
+
+    async def _read_epochs(self) -> Epochs:
+        if self._set_epoch:
+            return dict.fromkeys(self.role.topics, self._set_epoch)
+        return await topic_epochs(self._url, self.role.topics)
+
+    def _follow_assignment(self) -> None:
+        """Stand between Kafka's rebalance and Faust, whose own callbacks come too late: it forgets what is
+        acknowledged before it tells anybody that partitions are revoked."""
+        consumer = self.app.consumer
+        revoke, assign = consumer.on_partitions_revoked, consumer.on_partitions_assigned
+        seek = consumer.perform_seek
+
+        async def on_partitions_revoked(revoked: Any) -> None:
+            self._assigned = False
+            self._owned = set()  # what is taken but not begun is left to the next owner
+            with contextlib.suppress(Exception):  # what is not committed is delivered again
+                async with asyncio.timeout(REVOKE_WAIT_S), self._effect:
+                    await consumer.commit()
+            await revoke(revoked)
+
+        async def on_partitions_assigned(assigned: Any, generation_id: int = 0) -> None:
+            self._assigned = True
+            await assign(assigned, generation_id)
+
+        async def perform_seek() -> None:
+            await seek()
+            if self._assigned:  # Faust also seeks on its way out
+                await self._take_over(consumer)
+
+        consumer.on_partitions_revoked = on_partitions_revoked
+        consumer.on_partitions_assigned = on_partitions_assigned
+        consumer.perform_seek = perform_seek
+
+    async def _take_over(self, consumer: Any) -> None:
+        """Begin with the partitions that are assigned: epochs checked, memory renewed, places sought."""
+        ours = {(tp.topic, tp.partition): tp for tp in consumer.assignment() if tp.topic in self.role.topics}
+        try:
+            async with self._effect:
+                await self._check_epochs()
+                wanted = await asyncio.to_thread(self.role.assigned, set(ours))
+                self.progress.position = {}
+                for place, tp in ours.items():
+                    committed = consumer._committed_offset[tp] or 0
+                    offset = wanted.get(place, committed)
+                    if offset < committed:  # the store is behind what the group has committed
+                        await consumer.seek(tp, offset)
+                    if offset:
+                        self.progress.position.setdefault(tp.topic, {})[tp.partition] = offset
+                self._stopped.clear()
+                self._owned = set(ours)
+        except Exception as error:
+            self._failure = error
+            self._stop.set()
+
+    async def _check_epochs(self) -> None:
+        """Raise TopicsCreatedAnew if a topic is another one than at the start."""
+        if self._set_epoch:
+            return
+        found = await self._read_epochs()
+        for topic, epoch in self._epochs.items():
+            if found[topic] != epoch:
+                raise TopicsCreatedAnew(f"topic {topic} was created anew: this worker must start again")
 
     def _trust_no_ends(self) -> None:
         """Have Faust recover tables to where their changelogs truly end: the embedded broker tells less."""
@@ -225,25 +300,59 @@ class Worker:
 
         consumer.highwaters = highwaters
 
-    async def _failed(self, failure: BaseException) -> int:
+    async def _failed(self, failure: BaseException, started: bool) -> int:
         """End without a commit: what was not acknowledged comes again."""
         with contextlib.suppress(Exception):
             await self._producer.stop()
-        said = f"{type(failure).__name__}: {failure}".splitlines()[0]
-        traceback.print_exception(failure, file=sys.stderr)
+        status = _status_of(failure, started)
+        said = f"{type(failure).__name__}: {failure}" if status == DEFECT_EXIT else str(failure)
+        said = said.splitlines()[0]
+        if status == DEFECT_EXIT:
+            traceback.print_exception(failure, file=sys.stderr)
         sys.stderr.write(f"tidebook work {self.role.name}: {said}\n")
         sys.stderr.flush()
         self.progress.tell(force=True, failed=said)
-        return DEFECT_EXIT
+        return status
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """What this process knows of itself; whether it moves is judged from Kafka (`tidebook lag`)."""
+        wrong = [*self._stopped.values(), *([str(self._failure)] if self._failure else [])]
+        return not wrong, {"role": self.role.name, "unhealthy": wrong, "block": self.progress.block}
 
     def stop(self) -> None:
         """Ask the worker to end after what it is doing."""
         self._stop.set()
 
     async def _tick(self) -> None:
+        checked = time.monotonic()
         while True:
             await asyncio.sleep(0.2)
-            self.progress.tell()
+            self._tell()
+            if self.app.crashed:  # Faust ends its services and leaves the process standing
+                self._failure = self.app.crash_reason or RuntimeError("Faust has crashed")
+                self._stop.set()
+            if time.monotonic() - checked > EPOCH_CHECK_S:
+                checked = time.monotonic()
+                try:
+                    await self._check_epochs()
+                except TopicsCreatedAnew as error:
+                    self._failure = error
+                    self._stop.set()
+                except (BrokerError, ValueError):  # it is away, or a topic is: nothing is read either
+                    continue
+
+
+def _status_of(failure: BaseException, started: bool) -> int:
+    """Exit status: what a person must mend, what another start mends, what is a defect."""
+    if isinstance(failure, NoTopicIds | NotFree):
+        return SETUP_EXIT
+    if isinstance(failure, BrokerError | BooksUnavailableError):
+        return AGAIN_EXIT if started else SETUP_EXIT
+    if isinstance(failure, TopicsCreatedAnew):
+        return AGAIN_EXIT
+    if isinstance(failure, ValueError) and not started:
+        return SETUP_EXIT
+    return DEFECT_EXIT
 
 
 def _spare_the_collector() -> None:

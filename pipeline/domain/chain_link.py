@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.domain.xrpl_hash import ledger_hash
+from schemas.records import Check
 
 _HASHED = ("ledger_index", "total_coins", "parent_hash", "transaction_hash", "account_hash", "close_time",
            "close_time_resolution")  # fmt: skip
@@ -47,52 +48,94 @@ def identity(header: Mapping[str, Any]) -> str:
     return str(header.get("ledger_hash") or header.get("transaction_hash") or "")
 
 
-def check_header(header: Mapping[str, Any], parent_close_time: int | None) -> None:
+PARENT_TIME_TRIED_S = 600
+"""How far before its own close the parent's is looked for, where a recording does not tell it."""
+
+
+def check_header(header: Mapping[str, Any], parent_close_time: int | None) -> Check:
     """Recompute the ledger's hash from its header, where the recording tells enough of it.
 
-    Recordings of 2015 lack close_flags (0 then) and parent_close_time (the parent's close_time).
-    Raises BrokenChain("ledger_hash").
+    Recordings of 2015 lack close_flags (0 then) and parent_close_time: it is the parent's close_time,
+    and without the parent the one in the ten minutes before that gives the stated hash; a hash that
+    fits proves the time with it. Raises BrokenChain("ledger_hash").
     """
     stated = header.get("ledger_hash")
-    parent_time = header.get("parent_close_time")
-    parent_time = parent_close_time if parent_time is None else parent_time
-    if stated is None or parent_time is None or any(header.get(name) is None for name in _HASHED):
-        return
-    full = {**header, "close_flags": header.get("close_flags") or 0, "parent_close_time": parent_time}
-    found = ledger_hash(full)
-    if found != stated:
-        raise BrokenChain(
-            "ledger_hash", f"ledger {header['ledger_index']}: its header hashes to {found}, it says {stated}"
-        )
+    missing = [name for name in ("ledger_hash", *_HASHED) if header.get(name) is None]
+    if missing:
+        return _unjudged("header_hash", f"the recording does not tell {missing[0]}")
+    full = {**header, "close_flags": header.get("close_flags") or 0}
+    known = header.get("parent_close_time")
+    known = parent_close_time if known is None else known
+    found = "no header of the ten minutes before"
+    for time in _parent_times(full["close_time"]) if known is None else (known,):
+        found = ledger_hash({**full, "parent_close_time": time})
+        if found == stated:
+            return _holds("header_hash")
+    if known is None:
+        return _unjudged("header_hash", "the recording does not tell parent_close_time")
+    raise BrokenChain(
+        "ledger_hash", f"ledger {header['ledger_index']}: its header hashes to {found}, it says {stated}"
+    )
 
 
-def check_link(head: Head | None, header: Mapping[str, Any], fees: int) -> None:
+def _parent_times(close_time: int) -> list[int]:
+    return [close_time - 1000 * seconds for seconds in range(PARENT_TIME_TRIED_S)]
+
+
+def _holds(name: str) -> Check:
+    return {"name": name, "outcome": "holds", "detail": ""}
+
+
+def _unjudged(name: str, why: str) -> Check:
+    return {"name": name, "outcome": "not_applicable", "detail": why}
+
+
+def check_link(head: Head | None, header: Mapping[str, Any], fees: int) -> list[Check]:
     """Check a ledger against the head before it (None: it is the first). `fees` in drops.
 
-    Raises Gap where ledgers are missing, BrokenChain("order" | "parent_hash" | "total_coins" |
-    "ledger_hash") otherwise. What the recording does not tell is not judged.
+    The checks parent_hash, header_hash and total_coins: they hold, or the recording does not tell
+    what they need. Raises Gap where ledgers are missing, BrokenChain("order" | "parent_hash" |
+    "total_coins" | "ledger_hash") for what is broken.
     """
     index = header["ledger_index"]
     if head is None:
-        check_header(header, None)
-        return
+        first = "the first ledger of its run"
+        return [
+            _unjudged("parent_hash", first),
+            check_header(header, None),
+            _unjudged("total_coins", first),
+        ]
     if index > head.ledger_index + 1:
         raise Gap(head.ledger_index + 1, index - 1)
     if index <= head.ledger_index:
         raise BrokenChain("order", f"ledger {index} comes after {head.ledger_index} in the recording")
+    return [_parent(head, header), check_header(header, head.close_time), _coins(head, header, fees)]
+
+
+def _parent(head: Head, header: Mapping[str, Any]) -> Check:
     parent = header.get("parent_hash")
-    if parent is not None and head.ledger_hash is not None and parent != head.ledger_hash:
+    if parent is None or head.ledger_hash is None:
+        return _unjudged("parent_hash", "the recording does not tell it")
+    if parent != head.ledger_hash:
         raise BrokenChain(
             "parent_hash",
-            f"ledger {index} names parent {parent}, but ledger {head.ledger_index} has hash {head.ledger_hash}",
+            f"ledger {header['ledger_index']} names parent {parent}, but ledger {head.ledger_index} "
+            f"has hash {head.ledger_hash}",
         )
-    check_header(header, head.close_time)
+    return _holds("parent_hash")
+
+
+def _coins(head: Head, header: Mapping[str, Any], fees: int) -> Check:
     total = header.get("total_coins")
-    if total is not None and head.total_coins is not None and head.total_coins - fees != total:
+    if total is None or head.total_coins is None:
+        return _unjudged("total_coins", "the recording does not tell it")
+    if head.total_coins - fees != total:
         raise BrokenChain(
             "total_coins",
-            f"ledger {index}: total_coins falls by {head.total_coins - total} drops, its fees are {fees}",
+            f"ledger {header['ledger_index']}: total_coins falls by {head.total_coins - total} drops, "
+            f"its fees are {fees}",
         )
+    return _holds("total_coins")
 
 
 def head_of(header: Mapping[str, Any]) -> Head:

@@ -6,15 +6,17 @@ if every ledger that both have is the same, and they meet. Each chain is a text 
 under `<data-dir>/chains`: the name, then one line `index hash run` per ledger, written and synced
 *before* the ledger is published; so what the stores know is always in the register.
 
-Networks that are known by name have their numbers in pipeline/chains.toml; recorded chains get local
-numbers from 2^14 up.
+Networks that are known by name have their numbers in pipeline/chains.toml and the file that
+TIDEBOOK_CHAINS_FILE names; recorded and unnamed chains get local numbers from 2^14 up. A chain that is
+followed from nodes is kept *sparse*: its first ledgers and the first ledger of every run, enough to know
+it again and to go on with the same runs.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing import Any
 
 from pipeline.domain.chain_link import identity
 
+OWN_FIRST = 1000  # numbers of the networks in an operator's own file
+SPARSE_KEPT = 16
 LOCAL_FIRST = 1 << 14
 LOCAL_LAST = (1 << 15) - 1
 
@@ -30,10 +34,53 @@ class ChainError(ValueError):
     """The recording cannot be booked into this data directory; the message says what to do."""
 
 
-def known_networks() -> dict[str, int]:
-    """Name → number of the networks in the committed, append-only register chains.toml."""
+@dataclass(frozen=True)
+class Network:
+    """A network that has a name: one row of chains.toml."""
+
+    number: int
+    name: str
+    partition: int
+    network_id: int | None = None  # what an XRPL node must say of itself; None: not judged
+    anchor: tuple[int, str] | None = None  # a ledger that the chain must have: index, hash
+
+
+def known_networks(own: Path | None = None) -> dict[str, Network]:
+    """Networks by name: the committed, append-only registry chains.toml and an operator's `own` file.
+
+    Raises ChainError naming TIDEBOOK_CHAINS_FILE where that file can't be read or takes what is taken.
+    """
     table = tomllib.loads(files("pipeline").joinpath("chains.toml").read_text())
-    return {row["name"]: row["number"] for row in table["chain"]}
+    found = {row["name"]: _network(row) for row in table["chain"]}
+    for network in _own_networks(own) if own is not None else ():
+        taken = [n for n in found.values() if network.name == n.name or network.number == n.number
+                 or network.partition == n.partition]  # fmt: skip
+        if taken or not OWN_FIRST <= network.number < LOCAL_FIRST:
+            said = f"its name, number or partition is {taken[0].name}'s" if taken else (
+                f"its number {network.number} is not within {OWN_FIRST}-{LOCAL_FIRST - 1}")  # fmt: skip
+            raise ChainError(f"setting TIDEBOOK_CHAINS_FILE={own}: chain {network.name}: {said}")
+        found[network.name] = network
+    return found
+
+
+def _own_networks(path: Path) -> list[Network]:
+    try:
+        return [_network(row) for row in tomllib.loads(path.read_text())["chain"]]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ChainError(f"setting TIDEBOOK_CHAINS_FILE={path}: {type(error).__name__} {error}") from None
+
+
+def _network(row: Mapping[str, Any]) -> Network:
+    anchor = row.get("anchor")
+    return Network(
+        int(row["number"]), str(row["name"]), int(row["partition"]), row.get("network_id"),
+        (int(anchor["index"]), str(anchor["hash"])) if anchor else None,
+    )  # fmt: skip
+
+
+def chain_partitions(own: Path | None = None) -> int:
+    """How many partitions a topic with one per chain needs for the networks that have names."""
+    return 1 + max(network.partition for network in known_networks(own).values())
 
 
 @dataclass
@@ -44,6 +91,8 @@ class Chain:
     name: str
     path: Path
     ledgers: dict[int, tuple[str, int]] = field(default_factory=dict)  # index -> (identity, run)
+    sparse: bool = False
+    partition: int = 0
 
     @property
     def first(self) -> int:
@@ -56,6 +105,9 @@ class Chain:
     def append(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Note ledgers durably (index, identity, run); known ones are skipped."""
         new = [row for row in rows if row[0] not in self.ledgers]
+        if self.sparse:
+            room = SPARSE_KEPT - len(self.ledgers)
+            new = [row for place, row in enumerate(new) if place < room or row[0] == row[2]]
         if not new:
             return
         with self.path.open("a") as out:
@@ -68,10 +120,40 @@ class Chain:
 class ChainRegister:
     """All chains of one data directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, own: Path | None = None) -> None:
         self._directory = directory
+        self.networks = known_networks(own)
         directory.mkdir(parents=True, exist_ok=True)
         self.chains = [_load(path) for path in sorted(directory.glob("*.chain"))]
+        for chain in self.chains:
+            chain.partition = self._partition(chain.name, chain.number)
+
+    def of_node(self, headers: Sequence[Mapping[str, Any]], name: str) -> Chain:
+        """The chain that nodes serve: by its network's name, else ("") by its first ledgers, or a new one.
+
+        Raises ChainError where a chain of that name here has other ledgers.
+        """
+        told = [(header["ledger_index"], identity(header)) for header in headers]
+        fresh = name or f"xrpl:recorded-{told[0][1][:8]}"
+        for chain in self.chains:
+            common = [(index, hash_) for index, hash_ in told if index in chain.ledgers]
+            same = all(chain.ledgers[index][0] == hash_ for index, hash_ in common)
+            if name and chain.name == name:
+                if not same:
+                    raise ChainError(
+                        f"chain {name} in {self._directory.parent} has other ledgers than the nodes of "
+                        "TIDEBOOK_XRPL_URLS; use another --data-dir, or name the network (TIDEBOOK_XRPL_NETWORK)"
+                    )
+                return chain
+            if not name and common and same and chain.name not in self.networks:
+                return chain
+            if chain.name == fresh and not chain.ledgers:  # named by an ingest that had not published yet
+                return chain
+        return self._create(headers[0], name or None, sparse=True)
+
+    def _partition(self, name: str, number: int) -> int:
+        network = self.networks.get(name)
+        return network.partition if network else max(0, number - LOCAL_FIRST)
 
     def identify(self, headers: Iterable[Mapping[str, Any]], network: str | None) -> Chain:
         """The chain that a recording (its headers, in order) belongs to, or a new one.
@@ -91,7 +173,7 @@ class ChainRegister:
                 if known is not None and known[0] != name:
                     del candidates[number]
                     met.discard(number)
-                elif known is None and index < chain.last:
+                elif known is None and index < chain.last and not chain.sparse:
                     unknown.setdefault(number, index)
                 elif known is not None or _continues(chain, header):
                     met.add(number)
@@ -115,7 +197,7 @@ class ChainRegister:
             chain.path.unlink()
             self.chains.remove(chain)
 
-    def _create(self, first: Mapping[str, Any], network: str | None) -> Chain:
+    def _create(self, first: Mapping[str, Any], network: str | None, sparse: bool = False) -> Chain:
         numbers = {chain.number for chain in self.chains}
         names = {chain.name for chain in self.chains}
         name = f"xrpl:{network.removeprefix('xrpl:')}" if network else f"xrpl:recorded-{identity(first)[:8]}"
@@ -125,7 +207,8 @@ class ChainRegister:
         while name in names:
             copy += 1
             name = f"{base}-{copy}"
-        number = known_networks().get(name)
+        known = self.networks.get(name)
+        number = known.number if known else None
         if number is None:
             number = max([LOCAL_FIRST - 1, *(n for n in numbers if n >= LOCAL_FIRST)]) + 1
         if number > LOCAL_LAST:
@@ -134,9 +217,9 @@ class ChainRegister:
             )
         path = self._directory / f"{number:05d}.chain"
         draft = path.with_suffix(".draft")
-        draft.write_text(f"{name}\n")
+        draft.write_text(f"{name} sparse\n" if sparse else f"{name}\n")
         draft.replace(path)
-        chain = Chain(number, name, path)
+        chain = Chain(number, name, path, sparse=sparse, partition=self._partition(name, number))
         self.chains.append(chain)
         return chain
 
@@ -176,7 +259,8 @@ def _load(path: Path) -> Chain:
     if whole < len(data):  # cut off by a crash: never acted upon
         os.truncate(path, whole)
     lines = data[:whole].decode().splitlines()
-    chain = Chain(int(path.stem), lines[0], path)
+    name, _, kind = lines[0].partition(" ")
+    chain = Chain(int(path.stem), name, path, sparse=kind == "sparse")
     for line in lines[1:]:
         index, name, run = line.split(" ")
         chain.ledgers[int(index)] = ("" if name == "-" else name, int(run))

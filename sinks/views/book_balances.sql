@@ -1,5 +1,6 @@
 -- Every account of the books after a block: units debited and credited by posted transfers. `code` and `subject` as
 -- in `transfers`. Holders, escrows and channels hold credits - debits; issuers, openings and fees the reverse.
+-- What was there when a run began (openings: transaction_index -1) counts from that run's start, whichever block told it.
 -- position: ledger index or block number.
 -- Example: SELECT sum(credits - debits) FROM book_balances(position = 341) WHERE asset = 'xrpl:main/XRP' AND code = 104
 SELECT
@@ -16,5 +17,5 @@ ARRAY JOIN [
   (debit_code, debit_owner, debit_subject, toInt256(amount), toInt256(0)),
   (credit_code, credit_owner, credit_subject, toInt256(0), toInt256(amount))
 ] AS side
-WHERE block <= {position:Int64} AND status = 'posted'
+WHERE if(transaction_index = -1, run - 1, block) <= {position:Int64} AND status = 'posted'
 GROUP BY chain, chain_number, asset, code, owner, subject

@@ -313,7 +313,9 @@ class Change:
     def _node(self, index: str) -> Fields:
         kind, entry = self._kinds[index], self._entries[index]
         node: Fields = {"LedgerEntryType": entry.kind, "LedgerIndex": index}
-        thread = {"PreviousTxnID": entry.txn_id, "PreviousTxnLgrSeq": entry.txn_ledger}
+        thread: Fields = {"PreviousTxnID": entry.txn_id, "PreviousTxnLgrSeq": entry.txn_ledger}
+        if not entry.txn_id:  # the genesis account, made by no transaction
+            thread = {}
         entry.txn_id, entry.txn_ledger = self.txn_id, self.ledger_index
         if kind == "CreatedNode":
             return {kind: node | {"NewFields": {k: v for k, v in entry.fields.items() if v not in (0, "0")}}}

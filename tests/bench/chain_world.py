@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.domain.xrpl_encode import encode_metadata, encode_transaction
+from pipeline.domain.xrpl_hash import TreeItem, transaction_id
 from tests.bench.chain_state import (
     Account,
     Bag,
@@ -25,7 +27,6 @@ from tests.bench.chain_state import (
     Line,
     Nft,
     Offer,
-    digest,
     keylet,
     nft_page_fields,
 )
@@ -44,6 +45,8 @@ class World:
         self.total_coins = 10**17
         self.transactions = 0
         self.entries: list[tuple[str, bytes]] = []
+        self.leaves: list[TreeItem] = []
+        self._blob = b""
         self.genesis = Account(bytes.fromhex("B5F762798A53D543A014CAF8B297CFF8F2F937E8"))
         self.genesis.balance = self.total_coins
         self.genesis.root.fields |= {"Balance": str(self.total_coins), "OwnerCount": 0, "Sequence": 1}
@@ -65,7 +68,7 @@ class World:
         return 1 + int((limit - 1) * self.rng.random() ** 3)
 
     def begin(self, payer: Account, kind: str, fields: Fields) -> tuple[Change, Fields]:
-        """Charge fee and sequence to the payer; the transaction is signed when its id is known."""
+        """Charge fee and sequence to the payer, sign (a stand-in), and name the transaction by its hash."""
         fee = FEES[int(self.rng.random() * len(FEES))]
         fields |= {
             "Account": payer.address,
@@ -74,9 +77,9 @@ class World:
             "TransactionType": kind,
         }
         fields["SigningPubKey"] = payer.public_key
-        body = hashlib.sha512(self.salt + orjson.dumps(fields)).hexdigest().upper()
-        change = Change(body[:64], self.ledger_index, payer.sequence)
-        fields["TxnSignature"] = digest(body.encode()) + body[64:]
+        fields["TxnSignature"] = hashlib.sha512(self.salt + orjson.dumps(fields)).hexdigest().upper()
+        self._blob = encode_transaction(fields)
+        change = Change(transaction_id(self._blob), self.ledger_index, payer.sequence)
         payer.sequence += 1
         change.pay(payer, -fee)
         self.total_coins -= fee
@@ -95,6 +98,7 @@ class World:
             "validated": True,
         }
         self.entries.append((change.txn_id, orjson.dumps(entry)))
+        self.leaves.append((self._blob, encode_metadata(metadata), change.txn_id))
         self.transactions += 1
         return True
 

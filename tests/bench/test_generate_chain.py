@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 from collections import Counter, defaultdict
@@ -14,6 +15,9 @@ import pytest
 from xrpl.core.addresscodec import decode_classic_address
 from xrpl.core.binarycodec import decode
 
+from pipeline.domain.chain_link import BrokenChain
+from pipeline.ingest.chains import Chain
+from pipeline.ingest.ledgers import LedgerLine, check_root
 from tests.bench.chain_state import Bag, text_of
 from tests.bench.generate_chain import Expected, generate
 from tests.support.canonical import blobs
@@ -47,6 +51,21 @@ def test_headers_hold(chain: tuple[list[Json], Expected]) -> None:
     assert check_headers(ledgers) == expected.ledgers == len(ledgers)
     assert ledgers[0]["ledger"]["ledger_index"] == 1
     assert int(ledgers[-1]["ledger"]["total_coins"]) == expected.total_coins == 10**17 - expected.burnt
+
+
+def test_a_chain_passes_full_verification(chain: tuple[list[Json], Expected], tmp_path: Path) -> None:
+    """Every check of the ingest holds; a changed transaction breaks it."""
+    ledgers, _ = chain
+    line = LedgerLine(Chain(1, "xrpl:generated", tmp_path / "1.chain"), False, lambda _: b"", "full")
+    told = [check for ready in line.blocks(iter(ledgers)) for check in ready.checks]
+    assert {check["name"] for check in told if check["outcome"] == "holds"} == {
+        "parent_hash", "header_hash", "total_coins", "transaction_root"
+    }  # fmt: skip
+    assert Counter(check["outcome"] for check in told) == {"holds": 4 * len(ledgers) - 2, "not_applicable": 2}
+    forged = copy.deepcopy(ledgers[5])
+    forged["ledger"]["transactions"][0]["tx_json"]["Sequence"] += 1
+    with pytest.raises(BrokenChain, match="transaction"):
+        check_root(forged["ledger"], forged)
 
 
 def test_replay_ends_in_what_was_promised(chain: tuple[list[Json], Expected]) -> None:

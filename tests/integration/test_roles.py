@@ -7,13 +7,11 @@ from itertools import islice
 
 import pytest
 
-from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.supervisor import ChildFailed
 from schemas.codec import local_codec
-from sinks.books import ACCOUNT_STRUCT
 from sinks.embedded_books import connect
 from tests.support.recorded import recorded_blocks
-from tests.support.roles import bench
+from tests.support.roles import bench, drops_of, true_drops
 from tests.support.truth import read_truth
 from topics.envelope import Outgoing, outgoing
 
@@ -37,18 +35,7 @@ def stray(value=UNKNOWN_SCHEMA):
 
 def xrp_of(data_dir, addresses):
     """XRP balances as the embedded books of a data directory have them."""
-    with connect(data_dir / "books") as books:
-        refs = [AccountRef("xrpl:test/XRP", int(AccountCode.HOLDER), address) for address in addresses]
-        rows = books.lookup_accounts_packed(b"".join(map(account_id, refs)))
-        found = {row[0]: int.from_bytes(row[4], "little") - int.from_bytes(row[2], "little")
-                 for row in ACCOUNT_STRUCT.iter_unpack(rows)}  # fmt: skip
-        return {ref.owner: found.get(account_id(ref), 0) for ref in refs}
-
-
-def truth_xrp(index):
-    return {
-        name: int(account["balance"]) for name, account in read_truth(index)["tables"]["accounts"].items()
-    }
+    return drops_of(data_dir, "xrpl:test", addresses)
 
 
 def test_a_message_of_an_unknown_schema_is_quarantined_and_the_chain_goes_on(tmp_path, messages):
@@ -66,7 +53,7 @@ def test_a_message_of_an_unknown_schema_is_quarantined_and_the_chain_goes_on(tmp
     assert status["counts"]["quarantined"] == 2
     assert sum(status["produced"]["quarantine.v1"].values()) == 2
     assert sum(status["produced"]["control.alerts.v1"].values()) >= 2
-    expected = truth_xrp(67)
+    expected = true_drops(67)
     assert xrp_of(tmp_path, expected) == expected
 
 
@@ -91,7 +78,7 @@ def test_a_block_that_cannot_be_read_stops_the_books_before_the_hole(tmp_path, m
     assert "books stop before ledger 32" in told
     assert position == 31  # thirty blocks and the quarantined message
     assert "books stop before ledger 32" in second["stopped"]  # the books themselves know the head
-    assert second.get("position", {}) == {}
+    assert second["position"][TOPIC]["0"] == 31
     expected = truth_after(30)
     assert xrp_of(tmp_path, expected) == expected
 
@@ -120,7 +107,7 @@ def test_books_killed_in_mid_work_go_on_from_what_was_acknowledged(tmp_path, mes
             await here.applied(books, TOPIC, len(messages))
 
     asyncio.run(scenario())
-    expected = truth_xrp(353)
+    expected = true_drops(353)
     assert xrp_of(tmp_path, expected) == expected
 
 

@@ -241,7 +241,7 @@ def test_on_chain_accounts_are_only_marked(
     status, told = operator(*words)
     assert status == 1 and "no chain 'xrpl:0'" in told
     found = SimpleNamespace(find=lambda name: SimpleNamespace(name=name, number=7))
-    monkeypatch.setattr(books_command, "ChainRegister", lambda _: found)
+    monkeypatch.setattr(books_command, "ChainRegister", lambda *_: found)
     before = len(kept.of("books.transfers.v1"))
     assert operator(*words) == operator(*words) == (0, {"event_id": "operator:cli:f", "status": "accepted",
                                                         "account": "rAddress", "is": "frozen"})  # fmt: skip

@@ -10,7 +10,7 @@ from pipeline.agents.runtime import Message
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.ingest import ledgers as line_module
 from pipeline.ingest.chains import ChainRegister
-from pipeline.ingest.ledgers import LedgerLine, Stopped, split
+from pipeline.ingest.ledgers import LedgerLine, Stopped, rows, split
 from schemas.codec import local_codec
 from sinks.books import ACCOUNT_STRUCT
 from sinks.embedded_books import connect
@@ -37,7 +37,7 @@ def published(chain, line, recording):
     found, stopped = [], None
     try:
         for ready in line.blocks(iter(recording)):
-            chain.append(line.rows([ready]))
+            chain.append(rows([ready]))
             found.append(ready)
     except Stopped as reason:
         stopped = reason
@@ -89,8 +89,8 @@ def drops(engine, addresses):
 
 
 def role_on(engine):
-    role = BooksRole(lambda: engine, CODEC, "epoch")
-    asyncio.run(role.open(None))
+    role = BooksRole(lambda: engine, CODEC)
+    asyncio.run(role.open(None, {TOPIC: "epoch"}))
     return role
 
 
@@ -111,7 +111,7 @@ def test_books_of_chunked_ledgers_are_the_nodes_own_state(tmp_path, recorded, sm
             role = role_on(engine)
             for at in range(start, min(start + size * 20, len(messages)), size):
                 done = asyncio.run(role.process(TOPIC, messages[at : at + size]))
-                assert done.stopped is None
+                assert not done.stops
         asyncio.run(role_on(engine).process(TOPIC, messages))  # all of it again
         found = drops(engine, [(f"{chain.name}/XRP", name) for name in truth])
     assert found == {name: int(account["balance"]) for name, account in truth.items()}
@@ -125,10 +125,11 @@ def test_a_lost_chunk_stops_the_books(tmp_path, recorded, small_chunks):
     place = sum(len(ready.chunks) for ready in blocks[:lost]) + 1
     with connect() as engine:
         done = asyncio.run(role_on(engine).process(TOPIC, messages[:place] + messages[place + 1 :]))
-        assert done.acknowledged == place
-        assert f"ledger {blocks[lost].chunks[0][0]['ledger_index']}" in done.stopped
+        ((offset, why),) = done.stops.values()
+        assert offset == messages[place + 1].offset
+        assert f"ledger {blocks[lost].chunks[0][0]['ledger_index']}" in why
         again = asyncio.run(role_on(engine).process(TOPIC, messages[place + 1 :]))
-        assert again.acknowledged == 0
+        assert again.stops[0][0] == messages[place + 1].offset
 
 
 def test_another_branch_of_the_same_chain_is_refused(tmp_path, recorded):
@@ -140,8 +141,8 @@ def test_another_branch_of_the_same_chain_is_refused(tmp_path, recorded):
         asyncio.run(role_on(engine).process(TOPIC, messages_of(blocks)))
         fork = Message(TOPIC, 0, 99, 0, b"k", CODEC.encode(TOPIC, other), ())
         done = asyncio.run(role_on(engine).process(TOPIC, [fork]))
-        assert "not the one that is booked" in done.stopped
-        assert done.acknowledged == 0
+        assert done.stops[0][0] == fork.offset
+        assert "not the one that is booked" in done.stops[0][1]
 
 
 def test_an_accepted_gap_begins_a_run_and_a_repeat_knows_it(tmp_path, recorded):

@@ -1,10 +1,8 @@
-"""From the JSON a node answers to the canonical binary form that its hashes cover, with xrpl-py's codec.
+"""Canonical bytes, roots and headers of recorded ledgers, for the tests.
 
-A node adds fields to its JSON answers that are no part of what was signed or stored (`date`,
-`delivered_amount`, `mpt_issuance_id`, ...), and api_version 2 renames a Payment's Amount to DeliverMax.
-Both are undone here. xrpl-py 5.2 reads the decimal LockedAmount as hex, so it is given as a number. What it
-cannot encode: metadata with negative XRP (2013), and with a native DeliveredAmount of "-1" (2024). All 988
-transactions of the recorded stand-alone chain encode.
+The encoder is the project's own (pipeline/domain/xrpl_encode); tests/pipeline/test_xrpl_encode.py holds it
+against xrpl-py's. `transaction_json` and `metadata_json` give what was signed and stored as JSON, without what
+a node adds to its answers, in the form that xrpl-py's codec takes.
 """
 
 from __future__ import annotations
@@ -12,22 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xrpl.core.binarycodec import encode
-
+from pipeline.domain.xrpl_encode import encode_metadata, encode_transaction
 from pipeline.domain.xrpl_hash import LEDGER_EPOCH_MS, ZERO_HASH, transaction_id, transaction_tree_root
-
-ADDED_TO_TRANSACTION = frozenset(
-    {"hash", "meta", "metaData", "date", "ledger_index", "inLedger", "owner_funds", "DeliverMax", "ctid"}
-)
-ADDED_TO_METADATA = frozenset(
-    {"delivered_amount", "mpt_issuance_id", "nftoken_id", "nftoken_ids", "offer_id"}
-)
 
 
 def transaction_json(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The transaction itself of an entry of `ledger.transactions`, api_version 1 or 2, as it was signed."""
-    shown: Mapping[str, Any] = entry.get("tx_json", entry)
-    signed = {name: value for name, value in shown.items() if name not in ADDED_TO_TRANSACTION}
+    shown = _transaction(entry)
+    signed = {name: value for name, value in shown.items() if name[0].isupper() and name != "DeliverMax"}
     if "DeliverMax" in shown:
         signed["Amount"] = shown["DeliverMax"]
     return signed
@@ -35,20 +25,22 @@ def transaction_json(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def metadata_json(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of an entry as they were stored."""
-    shown: Mapping[str, Any] = entry["meta"] if "meta" in entry else entry["metaData"]
-    return {name: value for name, value in shown.items() if name not in ADDED_TO_METADATA}
+    return {name: value for name, value in _metadata(entry).items() if name[0].isupper()}
 
 
 def blobs(entry: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    """(transaction, metadata) in canonical binary form. Raises what xrpl-py raises."""
-    metadata = _for_codec(metadata_json(entry))
-    return bytes.fromhex(encode(transaction_json(entry))), bytes.fromhex(encode(metadata))
+    """(transaction, metadata) in canonical binary form. Raises Unencodable."""
+    return encode_transaction(_transaction(entry)), encode_metadata(_metadata(entry))
 
 
-def _for_codec(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: int(v) if k == "LockedAmount" else _for_codec(v) for k, v in value.items()}
-    return [_for_codec(item) for item in value] if isinstance(value, list) else value
+def _transaction(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    shown: Mapping[str, Any] = entry.get("tx_json", entry)
+    return shown
+
+
+def _metadata(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    shown: Mapping[str, Any] = entry["meta"] if "meta" in entry else entry["metaData"]
+    return shown
 
 
 def tree_root(entries: list[dict[str, Any]]) -> str:

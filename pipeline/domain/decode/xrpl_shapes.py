@@ -191,12 +191,15 @@ def split_ledger(recorded: object) -> RecordedLedger:
 def read_header(ledger: RecordedLedger) -> dict[str, Any]:
     """The header as far as the recording tells it, in the fields and units of schemas/xrpl/ledgers.avsc."""
     fields, answer = ledger.fields, ledger.answer
+    computed = None  # a stated hash counts, so that one that does not fit is seen
     if isinstance(fields.get("ledger_data"), str):
-        fields = {**_binary_header(fields["ledger_data"]), **fields}
+        binary = _binary_header(fields["ledger_data"])
+        computed = binary.pop("ledger_hash")
+        fields = {**binary, **fields}
     index = _first(fields, answer, "ledger_index", "seqNum")
     header: dict[str, Any] = {
         "ledger_index": to_int(index, "ledger_index"),
-        "ledger_hash": _first(fields, answer, "ledger_hash", "hash"),
+        "ledger_hash": _first(fields, answer, "ledger_hash", "hash") or computed,
         "parent_hash": fields.get("parent_hash"),
         "transaction_hash": fields.get("transaction_hash"),
         "account_hash": fields.get("account_hash"),

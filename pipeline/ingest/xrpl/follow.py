@@ -1,0 +1,340 @@
+"""The line of ledgers that nodes give: fetched in parallel, checked and published strictly in order.
+
+Backfill and live are one loop: ledgers up to the newest validated one are asked for ahead of time, as
+many at once as the settings say, and published as they come next. What a node gives is refused if it
+contradicts itself, the line, or the other nodes; then another node is asked. A ledger that no node has is
+an open gap: it is told, asked for again and again, and gone past only if somebody accepted it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pipeline.domain.decode.xrpl_errors import RecordedError
+from pipeline.domain.decode.xrpl_shapes import read_header, split_ledger
+from pipeline.domain.verdict import NO_VALIDATORS, Tally
+from pipeline.domain.xrpl_validation import Validators
+from pipeline.ingest.ledgers import LedgerLine, Ready, Stopped
+from pipeline.ingest.publish import Published, Publisher
+from pipeline.ingest.runner import BATCH_BYTES, BATCH_LEDGERS
+from pipeline.ingest.xrpl.node import Node, NodeError
+from pipeline.ingest.xrpl.nodes import Missing, Nodes, NoNode
+from schemas.records import Check
+
+GAP_GRACE_S: Final = 5.0  # a node may announce a ledger before it can be read there
+GAP_ROUNDS: Final = 3  # all nodes are asked so often before an accepted gap is gone past
+ASK_AGAIN_S: Final = (0.2, 15.0)
+VALIDATIONS_WAIT_S: Final = 3.0
+WITNESS_WAIT_S: Final = 1.0  # a new ledger waits so long for a second node's word, where there are several
+LATENCIES_KEPT: Final = 10_000
+
+
+class Forked(Exception):
+    """The nodes' chain does not lead to the ledger that was published last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A ledger as a node gave it."""
+
+    recorded: dict[str, Any]
+    node: Node
+
+
+@dataclass
+class Plan:
+    """What is to be followed."""
+
+    first: int
+    last: int | None  # None: for ever
+    accept_gap: bool = False
+    parallel: int = 16
+    binary: bool = True  # the level full recomputes roots from the very bytes
+    skip: int = 0  # chunks of `first` that are there already
+
+
+@dataclass
+class Waiting:
+    """A ledger that no node has, for now."""
+
+    since: float = field(default_factory=time.monotonic)
+    rounds: int = 0
+
+
+class Follower:
+    """One chain's ingest. One per process."""
+
+    def __init__(
+        self, nodes: Nodes, line: LedgerLine, publisher: Publisher, plan: Plan,
+        validators: Validators | None, tell: Callable[[Published], None],
+    ) -> None:  # fmt: skip
+        self._nodes, self._line, self._publisher, self._plan = nodes, line, publisher, plan
+        self._validators, self._tell = validators, tell
+        self._window: dict[int, asyncio.Task[Fetched | None]] = {}
+        self._waiting: dict[int, Waiting] = {}
+        self.next = plan.first
+        self.seen: dict[int, float] = {}  # ledger -> monotonic time when its validation was first told
+        # seconds from hearing that a ledger is validated to its acknowledgement; those not yet counted by a metric
+        self.latencies: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self.untold: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self.published_at = time.monotonic()
+
+    def saw(self, index: int) -> None:
+        """A node told that this ledger is validated."""
+        if index >= self.next and len(self.seen) < LATENCIES_KEPT:
+            self.seen.setdefault(index, time.monotonic())
+
+    async def run(self) -> None:
+        """Until the last ledger of the plan. Raises Forked, BrokerError."""
+        try:
+            while self._plan.last is None or self.next <= self._plan.last:
+                await self._step()
+                self._tell(self._publisher.state)
+        finally:
+            tasks = list(self._window.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _step(self) -> None:
+        self._fill()
+        first = self._window.get(self.next)
+        if first is None or not first.done():
+            await asyncio.wait([first], timeout=1.0) if first else await self._nodes.wait(0.5)
+            return
+        if first.result() is None:
+            await self._lacking(self.next)
+            return
+        self._waiting.pop(self.next, None)
+        await self._publish(self._in_order())
+
+    def _fill(self) -> None:
+        """Ask ahead, at most `parallel` ledgers at once, never beyond the newest validated one."""
+        upto = min(self.next + self._plan.parallel - 1, self._nodes.tip)
+        if self._plan.last is not None:
+            upto = min(upto, self._plan.last)
+        for index in range(self.next, upto + 1):
+            if index not in self._window:
+                self._window[index] = asyncio.create_task(self._fetch(index), name=f"ledger-{index}")
+
+    async def _fetch(self, index: int) -> Fetched | None:
+        """The ledger, None if no node has it. While no node can be asked at all, wait."""
+        pause = ASK_AGAIN_S[0]
+        while True:
+            try:
+                return Fetched(*await self._nodes.ledger(index, self._plan.binary))
+            except Missing:
+                return None
+            except NoNode:
+                await self._nodes.wait(pause)
+                pause = min(2 * pause, 2.0)
+
+    def _in_order(self) -> list[Fetched]:
+        """What is there of the ledgers that come next."""
+        found = []
+        for index in range(self.next, self.next + BATCH_LEDGERS):
+            task = self._window.get(index)
+            if task is None or not task.done() or task.result() is None:
+                break
+            found.append(task.result())
+        return found
+
+    async def _publish(self, fetched: list[Fetched]) -> None:
+        """Check, decode and publish what comes next; refuse the first that does not fit."""
+        await self._await_witness(fetched)
+        if self._validators is not None:
+            await self._await_quorum(fetched)
+        batch, refused = await asyncio.to_thread(self._prepare, fetched)
+        verdicts = []
+        for (ready, checks), one in zip(batch, fetched, strict=False):
+            if ready.gap is not None:
+                await self._publisher.gap(*ready.gap, skipped=True)
+            tally = self._tally(ready)
+            verdicts += self._publisher.watermark.block(ready.block, one.node.name, checks, tally)
+        if batch:
+            skip, self._plan.skip = self._plan.skip, 0
+            await self._publisher.ledgers([ready for ready, _ in batch], verdicts, skip)
+            self._published(len(batch))
+        if refused is not None:
+            await self._refused(refused, fetched[len(batch)])
+
+    def _published(self, count: int) -> None:
+        now = time.monotonic()
+        for index in range(self.next, self.next + count):
+            self._window.pop(index).cancel()
+            since = self.seen.pop(index, None)
+            if since is not None:
+                self.latencies.append(now - since)
+                self.untold.append(now - since)
+        self.published_at = now
+        self.next += count
+        gap = self._publisher.state.open_gap
+        if gap is not None:
+            still = (self.next, gap[1]) if self.next <= gap[1] else None
+            self._publisher.state.open_gap = still
+
+    def _prepare(self, fetched: list[Fetched]) -> tuple[list[tuple[Ready, list[Check]]], Stopped | None]:
+        """(ledgers ready to publish with their checks, why the one after them is refused)."""
+        found: list[tuple[Ready, list[Check]]] = []
+        size = 0
+        for place, one in enumerate(fetched):
+            if size >= BATCH_BYTES:
+                break
+            index = self.next + place
+            try:
+                if place + 1 < len(fetched):
+                    _lead_on(one, fetched[place + 1])
+                witnesses = self._witnesses(index, one)
+                ready = self._line.block(one.recorded)
+            except RecordedError as error:
+                return found, Stopped("undecodable", str(error), index, one.recorded)
+            except Stopped as stopped:
+                stopped.place = index
+                return found, stopped
+            found.append((ready, [*ready.checks, witnesses]))
+            size += sum(len(encoded) for _, encoded in ready.chunks)
+        return found, None
+
+    def _witnesses(self, index: int, one: Fetched) -> Check:
+        """Do other nodes announce the same hash? More for another one than for this: refused."""
+        check: Check = {
+            "name": "witnesses",
+            "outcome": "not_applicable",
+            "detail": "no other node announced it",
+        }
+        told = self._nodes.announced(index)
+        ours = one.recorded.get("ledger_hash")
+        if not told or not isinstance(ours, str):
+            return check
+        others = told.total() - told[ours]
+        supporters = told[ours] or 1  # who gave it stands for it
+        if others >= supporters:
+            raise Stopped("witnesses", f"ledger {index}: {others} of the nodes announced another hash than {ours}",
+                          index, one.recorded)  # fmt: skip
+        return {**check, "outcome": "holds", "detail": ""} if told[ours] > 1 else check
+
+    def _tally(self, ready: Ready) -> Tally:
+        if self._validators is None:
+            return NO_VALIDATORS
+        block = ready.block
+        return Tally(**self._validators.tally(block["ledger_index"], block["ledger_hash"] or ""))
+
+    async def _await_quorum(self, fetched: list[Fetched]) -> None:
+        """Validations of a new ledger come about when it does; those of old ledgers never come."""
+        assert self._validators is not None
+        deadline = time.monotonic() + VALIDATIONS_WAIT_S
+        last = self.next + len(fetched) - 1
+        ledger_hash = str(fetched[-1].recorded.get("ledger_hash"))
+        while last in self.seen and time.monotonic() < deadline:
+            tally = Tally(**self._validators.tally(last, ledger_hash))
+            if tally.reached:
+                return
+            await self._nodes.wait(0.1)
+
+    async def _await_witness(self, fetched: list[Fetched]) -> None:
+        """What nothing follows yet should be known to a second node too, where there is a current one."""
+        last = self.next + len(fetched) - 1
+        deadline = time.monotonic() + WITNESS_WAIT_S
+        while last in self.seen and self._nodes.current(last) > 1 and time.monotonic() < deadline:
+            if self._nodes.announced(last).total() > 1:
+                return
+            await self._nodes.wait(0.1)
+
+    async def _refused(self, stopped: Stopped, one: Fetched) -> None:
+        """Somebody is wrong: the node that gave this ledger, the one that gave the next, or the line itself."""
+        index = stopped.place
+        if stopped.reason == "disputed":
+            one = await self._settled(index, one)
+        await self._publisher.refuse(stopped, one.node.name)
+        if stopped.reason == "parent_hash" and await self._nobody_has_our_head():
+            raise Forked(str(stopped))
+        one.node.distrust(str(stopped))
+        for later, task in list(self._window.items()):
+            if task.done() and (given := task.result()) is not None and given.node is one.node:
+                del self._window[later]
+
+    async def _settled(self, index: int, one: Fetched) -> Fetched:
+        """Which of two ledgers that do not lead on is wrong: all nodes are asked for the hash of the first.
+
+        The second, if most nodes have the first as it was given; else the first.
+        """
+        votes: Counter[str] = Counter()
+        for node in self._nodes.candidates(index):
+            with contextlib.suppress(NodeError):
+                answer = await node.ask("ledger", ledger_index=index)
+                if answer.get("validated") is True:
+                    votes[str(answer.get("ledger_hash"))] += 1
+        following = self._window[index + 1].result()
+        right = 2 * votes[str(header_of(one)["ledger_hash"])] > votes.total()
+        return following if right and following is not None else one
+
+    async def _nobody_has_our_head(self) -> bool:
+        """Is the ledger published last in no node's chain, and in one's there is another?"""
+        head = self._line.head
+        if head is None or head.ledger_hash is None:
+            return False
+        others = 0
+        for node in self._nodes.candidates(head.ledger_index):
+            with contextlib.suppress(NodeError):
+                answer = await node.ask("ledger", ledger_index=head.ledger_index)
+                if answer.get("validated") is not True:
+                    continue
+                if answer.get("ledger_hash") == head.ledger_hash:
+                    return False
+                others += 1
+        return others > 0
+
+    async def _lacking(self, index: int) -> None:
+        """No node has the ledger that comes next: ask again, tell the gap, go past it if that is accepted."""
+        waiting = self._waiting.setdefault(index, Waiting())
+        waiting.rounds += 1
+        if time.monotonic() - waiting.since >= GAP_GRACE_S:
+            beyond = self._beyond(index)
+            last = (beyond or self._nodes.tip + 1) - 1
+            if last >= index and self._publisher.state.open_gap != (index, last):
+                await self._publisher.gap(index, last, skipped=False)
+            if self._plan.accept_gap and beyond is not None and waiting.rounds >= GAP_ROUNDS:
+                self._skip_to(beyond)
+                return
+        first, longest = ASK_AGAIN_S
+        await self._nodes.wait(min(longest, first * 2 ** min(waiting.rounds, 10)))
+        self._window.pop(index, None)
+
+    def _beyond(self, index: int) -> int | None:
+        """The first ledger behind the gap that some node has."""
+        for later in range(index + 1, index + self._plan.parallel):
+            task = self._window.get(later)
+            if task is not None and task.done() and task.result() is not None:
+                return later
+        return self._nodes.next_held(index + 1)
+
+    def _skip_to(self, beyond: int) -> None:
+        for index in range(self.next, beyond):
+            if (task := self._window.pop(index, None)) is not None:
+                task.cancel()
+        self._waiting.clear()
+        self.next = beyond
+
+
+def header_of(one: Fetched) -> dict[str, Any]:
+    """The header of a ledger as it was given. Raises RecordedError."""
+    return read_header(split_ledger(one.recorded))
+
+
+def _lead_on(one: Fetched, following: Fetched) -> None:
+    """Does the ledger that follows name this one as its parent? Raises Stopped("disputed")."""
+    header, after = header_of(one), header_of(following)
+    if after["parent_hash"] != header["ledger_hash"]:
+        index = header["ledger_index"]
+        raise Stopped(
+            "disputed",
+            f"ledger {index} has hash {header['ledger_hash']} at {one.node.name}, but ledger {index + 1} of "
+            f"{following.node.name} names parent {after['parent_hash']}",
+            index, one.recorded,
+        )  # fmt: skip

@@ -1,0 +1,113 @@
+"""Looking again and again: one broker, the nodes, and what has moved in between."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiokafka.errors import KafkaConnectionError
+
+from pipeline.domain.lag import Limits, Move, Report, follow, report, undecided
+from pipeline.domain.lag_look import Key, Look
+from pipeline.lag.heads import heads
+from pipeline.lag.messages import is_cancelled, messages_of
+from pipeline.lag.reader import Reader
+from pipeline.settings import Settings
+from schemas.codec import Codec
+from topics.broker import CONNECT_TIMEOUT_S, admin_of
+
+UP_FILE: Final = "up.json"  # written by `tidebook up` and `demo --keep` while they run
+AGAIN_S: Final = 0.5
+LOOK_S: Final = CONNECT_TIMEOUT_S  # a broker that goes away in the middle is asked no longer
+
+
+class NoBroker(RuntimeError):
+    """There is no broker to look at; the message names the setting and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to look at."""
+
+    kafka_url: str
+    xrpl_urls: str  # as TIDEBOOK_XRPL_URLS; "" = nobody tells the head
+    network: str = ""
+
+
+def find_target(settings: Settings) -> Target:
+    """The broker of the settings, else the embedded one of what runs in the data directory. Raises NoBroker."""
+    if settings.kafka_url:
+        return Target(settings.kafka_url, settings.xrpl_urls, settings.xrpl_network)
+    told = _running(settings)
+    if told is None:
+        raise NoBroker(
+            f"no broker: setting TIDEBOOK_KAFKA_URL is empty, and no `tidebook up` runs in {settings.data_dir}; "
+            "set it, start `tidebook up`, or name the directory with --data-dir"
+        )
+    urls = settings.xrpl_urls or str(told.get("xrpl_urls") or "")
+    return Target(str(told["kafka_url"]), urls, settings.xrpl_network)
+
+
+def _running(settings: Settings) -> dict[str, Any] | None:
+    """What up.json tells, None where nothing runs."""
+    try:
+        told = orjson.loads((settings.data_dir / UP_FILE).read_bytes())
+        os.kill(int(told["pid"]), 0)
+    except PermissionError:  # it runs, as somebody else
+        pass
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return told if told.get("kafka_url") else None
+
+
+class Watch:
+    """Looks, and remembers what moved."""
+
+    def __init__(self, reader: Reader, target: Target, limits: Limits) -> None:
+        self._reader, self._target, self._limits = reader, target, limits
+        self._moves: dict[Key, Move] = {}
+        self._first_at: float | None = None
+        self.undecided = True  # looking longer may tell more
+
+    async def look(self) -> Report:
+        """One more look. Raises KafkaError, TimeoutError."""
+        seen = await _seen(self._reader)
+        found, problems = await heads(self._target.xrpl_urls, seen.last.values(), self._target.network)
+        seen = dataclasses.replace(seen, heads=found, problems=(*seen.problems, *problems))
+        self._moves = follow(self._moves, seen)
+        self._first_at = seen.at if self._first_at is None else self._first_at
+        self.undecided = undecided(seen, self._moves, self._limits)
+        return report(seen, self._moves, self._limits, self._first_at)
+
+    async def settled(self) -> Report:
+        """One look; where something has waited for long, more of them, until it is seen moving or for
+        `limits.look_s`. Raises KafkaError."""
+        told = await self.look()
+        while self.undecided and told.looked_s < self._limits.look_s:
+            await asyncio.sleep(min(AGAIN_S, self._limits.look_s))
+            told = await self.look()
+        return told
+
+
+async def _seen(reader: Reader) -> Look:
+    """A look in time."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            return await reader.look()
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        raise KafkaConnectionError("the connection ended") from None
+
+
+@asynccontextmanager
+async def watching(target: Target, codec: Codec, limits: Limits) -> AsyncIterator[Watch]:
+    """A connected watch. Raises BrokerError, also for what fails inside the block, and ValueError."""
+    async with messages_of(target.kafka_url) as messages, admin_of(target.kafka_url) as admin:
+        yield Watch(Reader(messages, admin, codec), target, limits)
