@@ -44,6 +44,7 @@ from pipeline.domain.lag_look import Mark
 from pipeline.lag.watch import NoBroker, Target, find_target, watching
 from pipeline.settings import Settings
 from topics.broker import BrokerError
+from topics.schema_registry import RegistryError
 
 OLD_S: Final = 30.0  # an exporter whose last look is older is unhealthy itself
 LEFT: Final = ("chain", "role", "topic", "stage", "state")
@@ -77,7 +78,7 @@ def lag(settings: Settings, asked: Asked) -> int:
         return asyncio.run(_once(settings, target, asked))
     except (NoBroker, ValueError) as error:
         return _wrong(str(error), 2)
-    except (BrokerError, metrics.MetricsError) as error:
+    except (BrokerError, RegistryError, metrics.MetricsError) as error:
         return _wrong(str(error), 1)
 
 
@@ -128,7 +129,7 @@ async def _serve(settings: Settings, target: Target, asked: Asked) -> int:
                     while True:
                         health.seen(await watch.look())
                         await asyncio.sleep(asked.every_s)
-            except BrokerError as error:
+            except (BrokerError, RegistryError) as error:
                 health.failed(str(error))
             await asyncio.sleep(asked.every_s)
     finally:

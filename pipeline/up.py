@@ -21,6 +21,7 @@ from pathlib import Path
 
 import orjson
 
+from pipeline.agents.runtime import AGAIN_EXIT
 from pipeline.app import ROLES
 from pipeline.demo import EMBEDDED_SESSION_S, default_recording
 from pipeline.ingest.chains import LOCAL_FIRST, ChainRegister, chain_partitions
@@ -183,7 +184,7 @@ async def _revive(up: Up) -> None:
         if code is None or (name == "ingest" and code == 0 and child.status.get("ended")):
             continue
         recent = [t for t in up.restarts.get(name, []) if time.monotonic() - t < RESTARTS_S]
-        if code >= 0 or len(recent) >= RESTARTS_MAX:
+        if (code >= 0 and code != AGAIN_EXIT) or len(recent) >= RESTARTS_MAX:
             supervisor.check()
         up.restarts[name] = [*recent, time.monotonic()]
         arguments = ["ingest", "xrpl", *up.ingest_options] if name == "ingest" else ["work", name]

@@ -6,11 +6,18 @@ runs.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential_jitter,
+)
 
 from topics.broker import (
     CONNECT_TIMEOUT_S,
@@ -89,6 +96,28 @@ class Producer:
         answers = await asyncio.gather(*pending, return_exceptions=True)
         return self._next_offsets(messages, answers)
 
+    async def send_patiently(
+        self, messages: Sequence[Outgoing], patience_s: float, say: Callable[[str], None]
+    ) -> dict[str, dict[int, int]]:
+        """`send_many` again and again while the broker is away: what was sent twice is harmless, what is left
+        out is not. Each failure is told to `say`, in one line. Raises the last BrokerError after `patience_s`.
+        """
+
+        def tell(retry: RetryCallState) -> None:
+            if retry.outcome is not None:
+                say(f"{retry.outcome.exception()}; trying again ({retry.attempt_number})")
+
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(BrokerError),
+            wait=wait_exponential_jitter(multiplier=0.5, max=10),
+            stop=stop_after_delay(patience_s),
+            before_sleep=tell,
+            reraise=True,
+        ):
+            with attempt:
+                acknowledged = await self.send_many(messages)
+        return acknowledged
+
     def _next_offsets(
         self, messages: Sequence[Outgoing], answers: Sequence[Any]
     ) -> dict[str, dict[int, int]]:
@@ -111,7 +140,10 @@ class Producer:
                 if asked:
                     await asyncio.sleep(TOPIC_WAIT_S)
                 asked += 1
-                self._partitions = await all_topics(producer.client)
+                try:
+                    self._partitions = await all_topics(producer.client)
+                except KafkaError as cause:
+                    raise BrokerError(self._url, cause) from cause
             if message.topic not in self._partitions:
                 raise ValueError(f"topic {message.topic} is not on the broker: run `tidebook topics apply`")
             if not self._has(message):

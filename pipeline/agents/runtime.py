@@ -37,6 +37,7 @@ SETUP_EXIT = 2  # a setting is wrong, or what it names is not there or not free
 DEFECT_EXIT = 70  # EX_SOFTWARE: a defect, nothing was committed
 AGAIN_EXIT = 75  # EX_TEMPFAIL: start it again
 REVOKE_WAIT_S = 45.0  # for the effect at hand, below Faust's broker_rebalance_timeout of 60 s
+PUBLISH_WAIT_S = 40.0  # for a broker that is away, below REVOKE_WAIT_S
 EPOCH_CHECK_S = 5.0
 
 Place = tuple[str, int]  # topic, partition
@@ -156,7 +157,8 @@ class Worker:
         for table in self.app.tables.data.values():  # Faust asks for a key's partition and does not wait
             await self.app.producer._ensure_producer().partitions_for(table.changelog_topic.get_topic_name())
         done = await self.role.process(topic, batch)
-        for name, parts in (await self._producer.send_many(done.outgoing)).items():
+        published = await self._producer.send_patiently(done.outgoing, PUBLISH_WAIT_S, self._say)
+        for name, parts in published.items():
             self.progress.produced.setdefault(name, {}).update(parts)
         if done.commit is not None:
             await asyncio.to_thread(done.commit)
@@ -182,6 +184,10 @@ class Worker:
         self.progress.add({"quarantined": sum(one.topic == "quarantine.v1" for one in done.outgoing)})
         self.progress.busy = [*(self.progress.busy or [started])[:1], time.monotonic()]
         self._tell(force=bool(done.stops))
+
+    def _say(self, line: str) -> None:
+        sys.stderr.write(f"tidebook work {self.role.name}: {line}\n")
+        sys.stderr.flush()
 
     def _tell(self, force: bool = False) -> None:
         stopped = {"stopped": "; ".join(sorted(self._stopped.values()))} if self._stopped else {}

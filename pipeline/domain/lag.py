@@ -170,10 +170,11 @@ def follow(moves: Mapping[Key, Move], look: Look) -> dict[Key, Move]:
 
 def _moved(before: Move | None, offset: int, is_behind: bool, at: float) -> Move:
     if before is None:
-        return Move(offset, at, not is_behind, not is_behind)
+        return Move(offset, at, well=not is_behind, level=not is_behind)
     if is_behind and offset == before.offset and not before.level:
         return before
-    return Move(offset, at, before.well or offset != before.offset or not is_behind, not is_behind)
+    well = before.well or offset != before.offset or not is_behind
+    return Move(offset, at, well, level=not is_behind)
 
 
 def report(look: Look, moves: Mapping[Key, Move], limits: Limits, first_at: float) -> Report:
@@ -235,7 +236,7 @@ def _partition(
 ) -> PartitionLag:
     key = group.group, place
     left = behind(group, place, look.ends)
-    unmoved_s = look.at - moves[key].since if left else 0.0
+    unmoved_s = look.at - moves[key].since
     state, reason = _judge(group, place, look, moves[key], limits) if left else (State.OK, "")
     blocks, seconds = _distance(look, key, left)
     return PartitionLag(
@@ -271,10 +272,8 @@ def _judge(group: Group, place: Place, look: Look, move: Move, limits: Limits) -
             State.STALLED,
             f"{where}: not moved in {unmoved_s:.0f} s, its next message waits for {waited_s:.0f} s",
         )
-    return (
-        State.CATCHING_UP,
-        f"{where}: moving" if move.well and unmoved_s == 0 else f"{where}: {unmoved_s:.0f} s",
-    )
+    moved = f"not moved for {unmoved_s:.0f} s" if unmoved_s else "moving" if move.well else "seen once"
+    return State.CATCHING_UP, f"{where}: {moved}"
 
 
 def _stop(look: Look, key: Key) -> Stop | None:

@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any
 
 import orjson
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from pipeline.domain.findings import alert, connect_headers, quarantined
 from pipeline.domain.verdict import Watermark
@@ -24,7 +23,6 @@ from pipeline.ingest.chains import Chain
 from pipeline.ingest.ledgers import Ready, Stopped, rows
 from schemas.codec import Codec
 from schemas.records import Alert, Verdict
-from topics.broker import BrokerError
 from topics.envelope import outgoing
 from topics.producer import Outgoing, Producer
 
@@ -139,20 +137,12 @@ class Publisher:
         return outgoing(self._codec, VERDICTS, self.chain.name, verdict, partition=self.chain.partition)
 
     async def _send(self, messages: Sequence[Outgoing]) -> None:
-        """Until the broker has acknowledged all of it: what was sent twice is harmless, what is left out is not."""
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(BrokerError),
-            wait=wait_exponential_jitter(multiplier=0.5, max=10),
-            before_sleep=_say,
-        ):
-            with attempt:
-                acknowledged = await self._producer.send_many(messages)
+        """Until the broker has acknowledged all of it, however long it is away."""
+        acknowledged = await self._producer.send_patiently(messages, float("inf"), _say)
         for topic, parts in acknowledged.items():
             self.state.next_offsets.setdefault(topic, {}).update(parts)
 
 
-def _say(retry: RetryCallState) -> None:
-    if retry.outcome is not None:
-        said = f"{retry.outcome.exception()}; trying again ({retry.attempt_number})"
-        sys.stderr.write(f"tidebook ingest: {said}\n")
-        sys.stderr.flush()
+def _say(line: str) -> None:
+    sys.stderr.write(f"tidebook ingest: {line}\n")
+    sys.stderr.flush()

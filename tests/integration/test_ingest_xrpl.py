@@ -10,6 +10,7 @@ import pytest
 from pipeline.ingest.xrpl import follow
 from pipeline.recorded_node.faults import Faults
 from pipeline.recorded_node.server import RecordedNode
+from pipeline.supervisor import Supervisor
 from tests.support.ingest import (
     ALERTS,
     LEDGERS,
@@ -19,12 +20,14 @@ from tests.support.ingest import (
     sea,
     whole_and_in_order,
 )
+from tests.support.roles import drops_of, true_drops
 from tests.support.states import state_67
-from tests.support.truth import RECORDED, read_ledgers
+from tests.support.truth import RECORDED, ROOT, read_ledgers
 
 pytestmark = pytest.mark.xdist_group("ingest")
 
 LAST = 353
+MAINNET = ROOT.parent / "shared/data/xrpl/ledgers"
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +130,29 @@ def test_an_accepted_gap_is_gone_past_and_begins_a_run(tmp_path):
     assert (verdicts[-1]["run"], verdicts[-1]["verified_up_to"], verdicts[-1]["gaps"]) == (72, 90, 1)
 
 
+@pytest.mark.skipif(not MAINNET.exists(), reason="the shared mainnet recordings are not here")
+def test_the_gap_of_the_recorded_mainnet_is_open_until_it_is_accepted(tmp_path):
+    """Ledgers 11119605 and 11119606 are on no node: told and waited for, then gone past, and verified behind."""
+
+    async def scenario():
+        told = []
+        async with sea(tmp_path) as here, RecordedNode([MAINNET]) as only:
+            with pytest.raises(TimeoutError):
+                await here.ingest(only, first="11119599", last=11119618, timeout_s=8,
+                                  tell=lambda ingest: told.append(ingest.state.open_gap))  # fmt: skip
+            ingest = await here.ingest(only, first="", last=11119618, accept_gap=True)
+            return told[-1], ingest, await here.records(LEDGERS), await here.records(VERDICTS)
+
+    told, ingest, ledgers, verdicts = asyncio.run(scenario())
+    assert told == (11119605, 11119606)
+    assert ingest.state.gaps == [(11119605, 11119606)]
+    assert indexes(ledgers) == [*range(11119599, 11119605), *range(11119607, 11119619)]
+    outcomes = {verdict["block"]: verdict["outcome"] for verdict in verdicts}
+    assert outcomes.pop(11119605) == "skipped"
+    assert set(outcomes.values()) == {"verified"}
+    assert (verdicts[-1]["run"], verdicts[-1]["verified_up_to"]) == (11119607, 11119618)
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -214,7 +240,7 @@ def test_two_ingests_at_once_are_harmless(tmp_path):
 
 
 SEEDS = [int(seed) for seed in os.environ.get("TIDEBOOK_STORM_SEEDS", "1,2").split(",")]
-STORM_LAST = 240
+STORM_LAST = 341  # the node's own state after it is known
 
 
 def weather_of(chance, number):
@@ -243,6 +269,22 @@ def weather_of(chance, number):
         too_busy=0.02,
         missing=frozenset(chance.sample(range(2, STORM_LAST), 20)) if number == 1 else frozenset(),
     )
+
+
+async def booked(here, last):
+    """Run the books role until it has booked the last ledger."""
+    env = {"TIDEBOOK_DATA_DIR": str(here.data_dir), "TIDEBOOK_KAFKA_URL": here.url, "TIDEBOOK_EPOCH": "storm",
+           "TIDEBOOK_BROKER_SESSION_S": "3"}  # fmt: skip
+    supervisor = Supervisor(here.data_dir / "logs", env)
+    try:
+        books = await supervisor.start("books", ["work", "books"])
+        async with asyncio.timeout(60):
+            while books.status.get("block") != last:
+                supervisor.check()
+                assert "stopped" not in books.status, books.status
+                await asyncio.sleep(0.1)
+    finally:
+        await supervisor.stop()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -275,9 +317,12 @@ def test_storm(tmp_path, seed):
                 killed_and_started_again(),
                 node_restarts(),
             )
+            await booked(here, STORM_LAST)
             return await here.records(LEDGERS), await here.records(VERDICTS)
 
     ledgers, verdicts = asyncio.run(scenario())
+    expected = true_drops(STORM_LAST)
+    assert drops_of(tmp_path, ledgers[0]["chain"], expected) == expected
     whole_and_in_order(ledgers, 1, STORM_LAST)
     truth = {one["ledger_index"]: one["ledger_hash"] for one in read_ledgers(RECORDED)}
     assert all(record["ledger_hash"] == truth[record["ledger_index"]] for record in ledgers)

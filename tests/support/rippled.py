@@ -57,10 +57,14 @@ class LiveNode:
         self._amendments = list(amendments)
         self._process: asyncio.subprocess.Process | None = None
         self._newest = ""  # hash of the newest ledger, while SQLite does not know it
+        self._closed = 0  # index of the newest ledger that was closed
         self._http = httpx.AsyncClient(trust_env=False, timeout=30)
 
-    async def start(self) -> list[int]:
-        """A new chain, or on with the old one; the ledgers that were lost. Raises NodeFailed."""
+    async def start(self, back: int = 0) -> list[int]:
+        """A new chain, or on with the old one; the ledgers that were lost. Raises NodeFailed.
+
+        `back`: at least so many ledgers are lost, as by a kill that came before they were on disk.
+        """
         if self._newest:
             await self._run("--ledger", self._newest)
             self._newest = ""
@@ -69,7 +73,13 @@ class LiveNode:
             await self._run("--start")
             self._newest = (await self._validated())["ledger_hash"]
             return []
-        return await self._load()
+        if back:
+            await asyncio.to_thread(self._forget, self._closed - back)
+        await self._load(back > 0)
+        loaded = (await self._validated())["ledger_index"]
+        lost = list(range(loaded + 1, self._closed + 1))
+        self._closed = loaded
+        return lost
 
     async def start_unsynced(self) -> None:
         """On our ports a node that has no validated ledger. Raises NodeFailed."""
@@ -79,6 +89,7 @@ class LiveNode:
         """Close a ledger; its header. Raises NodeFailed."""
         await self.call("ledger_accept")
         header = await self._validated()
+        self._closed = header["ledger_index"]
         if self._newest:
             self._newest = header["ledger_hash"]
         return header
@@ -127,17 +138,17 @@ class LiveNode:
         answer = await self.call("ledger", ledger_index="validated", api_version=2)
         return {**answer["ledger"], "ledger_hash": answer["ledger_hash"]}
 
-    async def _load(self) -> list[int]:
-        """On from the newest ledger that can be loaded; the indexes of those that can't."""
+    async def _load(self, stale: bool) -> None:
+        """On from the newest ledger that can be loaded: SQLite may know newer ones, or have lost some itself."""
         first, newest = await asyncio.to_thread(self._known)
         for last in range(newest, max(first, newest - LOOK_BACK), -1):
-            which = ("--load",) if last == newest else ("--ledger", str(last))
+            which = ("--load",) if last == newest and not stale else ("--ledger", str(last))
             try:
                 await self._run(*which, "--force_ledger_present_range", f"{first},{last}")
             except NodeFailed:
                 await asyncio.to_thread(self._forget, last - 1)
                 continue
-            return list(range(last + 1, newest + 1))
+            return
         raise NodeFailed(f"no ledger of {first}-{newest} can be loaded; see {self.directory}")
 
     def _known(self) -> tuple[int, int]:

@@ -28,6 +28,7 @@ _NO_ACCOUNT: Final = "0" * 39 + "1"
 _NO_CURRENCY: Final = "0" * 40
 _DEPTH_MAX: Final = 16
 _CACHED: Final = 65_536
+_AMOUNTS_CACHED: Final = 8_192  # most are met a few times soon after one another, then never again
 _UINT64: Final = 3
 
 
@@ -259,7 +260,7 @@ def _amount(data: bytes, text: str, at: int, depth: int) -> tuple[Any, int]:
     return f"{sign if drops else ''}{drops}", at + 8
 
 
-@lru_cache(maxsize=_CACHED)
+@lru_cache(maxsize=_AMOUNTS_CACHED)
 def _issued_value(raw: bytes) -> str:
     bits = int.from_bytes(raw)
     mantissa, exponent = bits & ((1 << 54) - 1), ((bits >> 54) & 0xFF) - 97

@@ -18,8 +18,9 @@ class AddressError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One node: its URL, and its role in S2's topology (core: source of truth; treasury: issues and
-    submits; member: a member bank's own). The ingest reads core nodes only."""
+    """One node: its URL, and its role in S2's topology (core: public reads for analytics and monitoring;
+    treasury: private, issuer operations only; member: reads for the members' clients). The ingest reads
+    core nodes only: it must neither load the treasury's node nor depend on the members' limits."""
 
     url: str
     role: Role = "core"

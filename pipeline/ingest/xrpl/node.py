@@ -30,6 +30,7 @@ from pipeline.ingest.xrpl.address import SETTING, Address
 
 API_VERSION: Final = 2
 BACKOFF_S: Final = (0.25, 30.0)  # between attempts to connect: first, longest
+CLOSE_S: Final = 2.0
 COOL_S: Final = (1.0, 60.0)  # a node that failed is not asked for so long: first, longest
 DISTRUST_S: Final = (30.0, 3600.0)  # one that gave what can't be
 
@@ -283,7 +284,8 @@ class Node:
             self._connection = None
             self.state.connected = self.state.synced = False
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(connection.close(), 2)
+                async with asyncio.timeout(CLOSE_S):  # wait_for may lose a cancellation (Python 3.11)
+                    await connection.close()
 
     async def _open(self, connection: Connection) -> None:
         try:

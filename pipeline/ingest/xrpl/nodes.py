@@ -67,9 +67,11 @@ class Nodes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
+        while pending:  # once more where a library has lost the cancellation
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=5)
 
     async def ready(self, wait_s: float) -> None:
         """Wait for a node that can be asked. Raises Unusable if none ever can, NoNode after `wait_s`."""
