@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from pipeline import metrics
+from pipeline.agents.runtime import spare_the_collector
 from pipeline.app import end_with_stdin, make_codec, quiet_clients, serve_metrics
 from pipeline.domain.verdict import Level, Watermark
 from pipeline.domain.xrpl_validation import ValidationError
@@ -114,6 +115,7 @@ def ingest_files(
             await producer.stop()
 
     quiet_clients()
+    spare_the_collector()
     try:
         state = asyncio.run(main())
     except (BrokerError, RegistryError, NotRegistered) as error:
@@ -137,6 +139,7 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
             "setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker (`tidebook up` starts one)", 2
         )
     quiet_clients()
+    spare_the_collector()
     telling, figures = Telling(supervised), Figures()
 
     def tell(ingest: XrplIngest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +21,7 @@ from pipeline.ingest.xrpl.follow import Follower, Plan
 from pipeline.ingest.xrpl.node import Node
 from pipeline.ingest.xrpl.nodes import Expected, Missing, Nodes, NoNode
 from pipeline.ingest.xrpl.start import (
+    Held,
     StartError,
     chain_of,
     expect_by_id,
@@ -73,12 +74,16 @@ class XrplIngest:
                 name = nodes.expected.name or await expect_by_id(nodes, register.networks)
                 wanted = self._wanted
                 first_told = str(wanted.snapshot) if wanted.snapshot is not None else wanted.first
-                chain, first = await chain_of(nodes, register, name, first_told)
+
+                def held_of(chain: Chain) -> Awaitable[Held]:
+                    return held_by_kafka(self._settings.kafka_url, codec, chain)
+
+                chain, first = await chain_of(nodes, register, name, first_told, held_of)
                 self.chain = chain
                 register.mark_latest(chain)
                 nodes.expect(Expected(nodes.network_id, self._anchor(chain), name))
                 await nodes.ready(self._wanted.wait_s)
-                held = await held_by_kafka(self._settings.kafka_url, codec, chain)
+                held = await held_of(chain)
                 line = LedgerLine(
                     chain, self._wanted.accept_gap, lambda record: codec.encode(LEDGERS, record),
                     self._settings.xrpl_verify,

@@ -206,7 +206,7 @@ class Worker:
                 self._trust_no_ends()
             self._follow_assignment()
             await self.app.start()
-            _spare_the_collector()
+            spare_the_collector()
             self.progress.tell(force=True, ready=True, topics=list(self.role.topics))
             ticker = asyncio.create_task(self._tick())
             await self._stop.wait()
@@ -361,7 +361,7 @@ def _status_of(failure: BaseException, started: bool) -> int:
     return DEFECT_EXIT
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Decoded blocks are trees of many small objects without cycles: collecting often costs a third."""
     gc.collect()
     gc.freeze()

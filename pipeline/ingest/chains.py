@@ -102,6 +102,13 @@ class Chain:
     def last(self) -> int:
         return max(self.ledgers)
 
+    def is_of(self, headers: Sequence[Mapping[str, Any]]) -> bool:
+        """Do these ledgers belong to it: some are known, and none differs?"""
+        common = [header for header in headers if header["ledger_index"] in self.ledgers]
+        return bool(common) and all(
+            self.ledgers[header["ledger_index"]][0] == identity(header) for header in common
+        )
+
     def append(self, rows: Iterable[tuple[int, str, int]]) -> None:
         """Note ledgers durably (index, identity, run); known ones are skipped."""
         new = [row for row in rows if row[0] not in self.ledgers]

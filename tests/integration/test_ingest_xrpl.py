@@ -158,8 +158,8 @@ def test_the_gap_of_the_recorded_mainnet_is_open_until_it_is_accepted(tmp_path):
     [
         ("forged_transaction", {"transaction_id", "transaction_root"}),
         ("forged_header", {"ledger_hash"}),
-        ("other_chain", {"parent_hash"}),
-        ("lacks_transaction", {"transaction_root"}),
+        ("other_chain", {"parent_hash", "disputed"}),
+        ("lacks_transaction", {"transaction_root", "total_coins"}),
     ],
 )
 def test_a_forged_ledger_is_refused_quarantined_alerted_and_asked_elsewhere(tmp_path, fault, reason):
@@ -350,3 +350,16 @@ def test_a_snapshot_is_where_the_line_begins(tmp_path):
         if check["name"] == "parent_hash"
     )
     assert (verdicts[-1]["run"], verdicts[-1]["verified_up_to"]) == (68, 90)
+
+
+def test_a_chain_is_known_again_by_what_kafka_holds_when_nodes_have_forgotten_its_beginning(tmp_path):
+    async def scenario():
+        async with sea(tmp_path) as here, node() as only:
+            await here.ingest(only, last=60)
+            only.faults.first = 50
+            await here.ingest(only, first="", last=80)
+            return await here.records(LEDGERS)
+
+    ledgers = asyncio.run(scenario())
+    assert indexes(ledgers) == list(range(1, 81))
+    assert len(list((tmp_path / "chains").glob("*.chain"))) == 1

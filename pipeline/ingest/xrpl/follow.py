@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from pipeline.domain.decode.xrpl_errors import RecordedError
@@ -25,13 +26,13 @@ from pipeline.ingest.publish import Published, Publisher
 from pipeline.ingest.runner import BATCH_BYTES, BATCH_LEDGERS
 from pipeline.ingest.xrpl.node import Node, NodeError
 from pipeline.ingest.xrpl.nodes import Missing, Nodes, NoNode
+from pipeline.ingest.xrpl.witnesses import WITNESS_WAIT_S, Votes, Witnesses
 from schemas.records import Check
 
 GAP_GRACE_S: Final = 5.0  # a node may announce a ledger before it can be read there
 GAP_ROUNDS: Final = 3  # all nodes are asked so often before an accepted gap is gone past
 ASK_AGAIN_S: Final = (0.2, 15.0)
 VALIDATIONS_WAIT_S: Final = 3.0
-WITNESS_WAIT_S: Final = 1.0  # a new ledger waits so long for a second node's word, where there are several
 LATENCIES_KEPT: Final = 10_000
 
 
@@ -78,6 +79,7 @@ class Follower:
         self._validators, self._tell = validators, tell
         self._window: dict[int, asyncio.Task[Fetched | None]] = {}
         self._waiting: dict[int, Waiting] = {}
+        self._witnesses = Witnesses(nodes)
         self.next = plan.first
         self.seen: dict[int, float] = {}  # ledger -> monotonic time when its validation was first told
         # seconds from hearing that a ledger is validated to its acknowledgement; those not yet counted by a metric
@@ -147,10 +149,15 @@ class Follower:
 
     async def _publish(self, fetched: list[Fetched]) -> None:
         """Check, decode and publish what comes next; refuse the first that does not fit."""
+        fetched = linked(fetched)
         await self._await_witness(fetched)
+        fetched, votes = await self._witnessed(fetched)
+        if votes.disputed:
+            await self._refused(self._outvoted(fetched[0], votes), fetched[0])
+            return
         if self._validators is not None:
             await self._await_quorum(fetched)
-        batch, refused = await asyncio.to_thread(self._prepare, fetched)
+        batch, refused = await asyncio.to_thread(self._prepare, fetched, votes.check())
         verdicts = []
         for (ready, checks), one in zip(batch, fetched, strict=False):
             if ready.gap is not None:
@@ -179,7 +186,9 @@ class Follower:
             still = (self.next, gap[1]) if self.next <= gap[1] else None
             self._publisher.state.open_gap = still
 
-    def _prepare(self, fetched: list[Fetched]) -> tuple[list[tuple[Ready, list[Check]]], Stopped | None]:
+    def _prepare(
+        self, fetched: list[Fetched], witnesses: Check
+    ) -> tuple[list[tuple[Ready, list[Check]]], Stopped | None]:
         """(ledgers ready to publish with their checks, why the one after them is refused)."""
         found: list[tuple[Ready, list[Check]]] = []
         size = 0
@@ -188,9 +197,6 @@ class Follower:
                 break
             index = self.next + place
             try:
-                if place + 1 < len(fetched):
-                    _lead_on(one, fetched[place + 1])
-                witnesses = self._witnesses(index, one)
                 ready = self._line.block(one.recorded)
             except RecordedError as error:
                 return found, Stopped("undecodable", str(error), index, one.recorded)
@@ -201,23 +207,26 @@ class Follower:
             size += sum(len(encoded) for _, encoded in ready.chunks)
         return found, None
 
-    def _witnesses(self, index: int, one: Fetched) -> Check:
-        """Do other nodes announce the same hash? More for another one than for this: refused."""
-        check: Check = {
-            "name": "witnesses",
-            "outcome": "not_applicable",
-            "detail": "no other node announced it",
-        }
-        told = self._nodes.announced(index)
-        ours = one.recorded.get("ledger_hash")
-        if not told or not isinstance(ours, str):
-            return check
-        others = told.total() - told[ours]
-        supporters = told[ours] or 1  # who gave it stands for it
-        if others >= supporters:
-            raise Stopped("witnesses", f"ledger {index}: {others} of the nodes announced another hash than {ours}",
-                          index, one.recorded)  # fmt: skip
-        return {**check, "outcome": "holds", "detail": ""} if told[ours] > 1 else check
+    async def _witnessed(self, fetched: list[Fetched]) -> tuple[list[Fetched], Votes]:
+        """What of the batch is judged, and the votes on it: all of it, or the first ledger where it is disputed."""
+        last = self.next + len(fetched) - 1
+        ledger_hash = hash_of(fetched[-1])
+        if not ledger_hash:  # it can't be read: it will be refused
+            return fetched, Votes(1, 0)
+        votes = await self._witnesses.of_last(last, ledger_hash, fetched[-1].node)
+        if votes.disputed:
+            first, head = fetched[0], self._line.head
+            parent = head.ledger_hash if head is not None and head.ledger_index == self.next - 1 else None
+            fetched = fetched[:1]
+            votes = await self._witnesses.of_next(self.next, hash_of(first), first.node, parent)
+        return fetched, votes
+
+    def _outvoted(self, one: Fetched, votes: Votes) -> Stopped:
+        return Stopped(
+            "witnesses",
+            f"ledger {self.next}: {votes.others} of the nodes have another one than {hash_of(one)}",
+            self.next, one.recorded,
+        )  # fmt: skip
 
     def _tally(self, ready: Ready) -> Tally:
         if self._validators is None:
@@ -230,7 +239,7 @@ class Follower:
         assert self._validators is not None
         deadline = time.monotonic() + VALIDATIONS_WAIT_S
         last = self.next + len(fetched) - 1
-        ledger_hash = str(fetched[-1].recorded.get("ledger_hash"))
+        ledger_hash = hash_of(fetched[-1])
         while last in self.seen and time.monotonic() < deadline:
             tally = Tally(**self._validators.tally(last, ledger_hash))
             if tally.reached:
@@ -247,35 +256,23 @@ class Follower:
             await self._nodes.wait(0.1)
 
     async def _refused(self, stopped: Stopped, one: Fetched) -> None:
-        """Somebody is wrong: the node that gave this ledger, the one that gave the next, or the line itself."""
-        index = stopped.place
-        if stopped.reason == "disputed":
-            one = await self._settled(index, one)
+        """Somebody is wrong: the node that gave this ledger, or the line itself."""
         await self._publisher.refuse(stopped, one.node.name)
         if stopped.reason == "parent_hash" and await self._nobody_has_our_head():
-            raise Forked(str(stopped))
+            raise Forked(
+                f"{stopped}; no node of TIDEBOOK_XRPL_URLS has the ledger that was published last: check the "
+                "nodes, or follow the other chain with another --data-dir and other topics"
+            )
         one.node.distrust(str(stopped))
         for later, task in list(self._window.items()):
             if task.done() and (given := task.result()) is not None and given.node is one.node:
                 del self._window[later]
 
-    async def _settled(self, index: int, one: Fetched) -> Fetched:
-        """Which of two ledgers that do not lead on is wrong: all nodes are asked for the hash of the first.
-
-        The second, if most nodes have the first as it was given; else the first.
-        """
-        votes: Counter[str] = Counter()
-        for node in self._nodes.candidates(index):
-            with contextlib.suppress(NodeError):
-                answer = await node.ask("ledger", ledger_index=index)
-                if answer.get("validated") is True:
-                    votes[str(answer.get("ledger_hash"))] += 1
-        following = self._window[index + 1].result()
-        right = 2 * votes[str(header_of(one)["ledger_hash"])] > votes.total()
-        return following if right and following is not None else one
-
     async def _nobody_has_our_head(self) -> bool:
-        """Is the ledger published last in no node's chain, and in one's there is another?"""
+        """Is the ledger published last in no node's chain, and in most nodes' there is another?
+
+        Most of all nodes, not of those that can be asked at the moment: one alone must not end the ingest.
+        """
         head = self._line.head
         if head is None or head.ledger_hash is None:
             return False
@@ -288,7 +285,7 @@ class Follower:
                 if answer.get("ledger_hash") == head.ledger_hash:
                     return False
                 others += 1
-        return others > 0
+        return 2 * others > sum(node.unusable is None for node in self._nodes.nodes)
 
     async def _lacking(self, index: int) -> None:
         """No node has the ledger that comes next: ask again, tell the gap, go past it if that is accepted."""
@@ -322,19 +319,21 @@ class Follower:
         self.next = beyond
 
 
-def header_of(one: Fetched) -> dict[str, Any]:
-    """The header of a ledger as it was given. Raises RecordedError."""
-    return read_header(split_ledger(one.recorded))
+def hash_of(one: Fetched) -> str:
+    """The ledger's hash as it was given; "" where it can't be read."""
+    try:
+        return str(read_header(split_ledger(one.recorded))["ledger_hash"] or "")
+    except RecordedError:
+        return ""
 
 
-def _lead_on(one: Fetched, following: Fetched) -> None:
-    """Does the ledger that follows name this one as its parent? Raises Stopped("disputed")."""
-    header, after = header_of(one), header_of(following)
-    if after["parent_hash"] != header["ledger_hash"]:
-        index = header["ledger_index"]
-        raise Stopped(
-            "disputed",
-            f"ledger {index} has hash {header['ledger_hash']} at {one.node.name}, but ledger {index + 1} of "
-            f"{following.node.name} names parent {after['parent_hash']}",
-            index, one.recorded,
-        )  # fmt: skip
+def linked(fetched: list[Fetched]) -> list[Fetched]:
+    """The first of them that lead to one another; at least one. Whoever is wrong is told by the nodes."""
+    for place, (one, after) in enumerate(pairwise(fetched), start=1):
+        try:
+            parent = read_header(split_ledger(after.recorded))["parent_hash"]
+        except RecordedError:
+            return fetched[:place]
+        if parent != hash_of(one):
+            return fetched[:place]
+    return fetched

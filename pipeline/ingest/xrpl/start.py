@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -18,7 +18,7 @@ from pipeline.domain.chain_link import BrokenChain, check_header
 from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.domain.decode.xrpl_shapes import read_header, split_ledger
 from pipeline.domain.verdict import Level, Watermark
-from pipeline.ingest.chains import Chain, ChainError, ChainRegister, Network
+from pipeline.ingest.chains import Chain, ChainRegister, Network
 from pipeline.ingest.publish import LEDGERS, VERDICTS
 from pipeline.ingest.xrpl.node import Node, NodeError
 from pipeline.ingest.xrpl.nodes import Expected, Nodes, checked
@@ -98,7 +98,7 @@ async def agreed_header(nodes: Nodes, index: int) -> dict[str, Any] | None:
         votes: Counter[str] = Counter()
         for node in nodes.candidates(index):
             with contextlib.suppress(NodeError, RecordedError):
-                header = await _header(node, index)
+                header = await header_of_node(node, index)
                 found[header["ledger_hash"]] = header
                 votes[header["ledger_hash"]] += 1
         for ledger_hash, count in votes.most_common(1):
@@ -110,7 +110,7 @@ async def agreed_header(nodes: Nodes, index: int) -> dict[str, Any] | None:
     return None
 
 
-async def _header(node: Node, index: int) -> dict[str, Any]:
+async def header_of_node(node: Node, index: int) -> dict[str, Any]:
     """A validated ledger's header, whole and hashing to what it says. Raises NodeError, RecordedError."""
     answer = checked(node, index, await node.ask("ledger", ledger_index=index))
     header = read_header(split_ledger({**answer, "ledger": {**answer["ledger"], "transactions": []}}))
@@ -169,32 +169,40 @@ def first_wanted(nodes: Nodes, wanted: str, register: ChainRegister, known: Chai
     raise StartError(f"--from {wanted!r}: write a ledger index, genesis, earliest or validated")
 
 
-async def chain_of(nodes: Nodes, register: ChainRegister, name: str, wanted: str) -> tuple[Chain, int]:
+async def chain_of(
+    nodes: Nodes, register: ChainRegister, name: str, wanted: str, held: Callable[[Chain], Awaitable[Held]]
+) -> tuple[Chain, int]:
     """(the chain that the nodes serve, the first ledger to ask for where Kafka has none). Raises ChainError."""
-    known = next((chain for chain in register.chains if chain.name == name), None) if name else None
-    if not name and not wanted:
-        known = await _known_again(nodes, register)
+    if name:
+        known = next((chain for chain in register.chains if chain.name == name), None)
+    else:
+        known = await _known_again(nodes, register, held)
     first = first_wanted(nodes, wanted, register, known)
     headers = await first_headers(nodes, first)
-    if not headers and known is not None:  # nodes forget old ledgers: what Kafka holds last must lead on
-        return known, first
+    if known is not None and (not headers or not name):
+        return known, first  # nodes forget old ledgers: what Kafka holds last must lead on
     if not headers:
-        held = nodes.next_held(1)
+        oldest = nodes.next_held(1)
         raise StartError(
-            f"no node has ledger {first}" + (f"; the oldest that one has is {held}" if held else "")
+            f"no node has ledger {first}" + (f"; the oldest that one has is {oldest}" if oldest else "")
         )
     return register.of_node(headers, name), first
 
 
-async def _known_again(nodes: Nodes, register: ChainRegister) -> Chain | None:
-    """An unnamed chain of this data directory that the nodes have too."""
+async def _known_again(
+    nodes: Nodes, register: ChainRegister, held: Callable[[Chain], Awaitable[Held]]
+) -> Chain | None:
+    """An unnamed chain of this data directory that the nodes have too: its last ledger in Kafka, or its first."""
     for chain in register.chains:
         if chain.name in register.networks or not chain.ledgers:
             continue
-        headers = await first_headers(nodes, chain.first)
-        try:
-            if headers and register.of_node(headers, "") is chain:
+        last = None
+        with contextlib.suppress(StartError):  # another chain in its partition: told when it is chosen
+            last = (await held(chain)).ledger
+        if last is not None and last["ledger_hash"] is not None:
+            header = await agreed_header(nodes, last["ledger_index"])
+            if header is not None and header["ledger_hash"] == last["ledger_hash"]:
                 return chain
-        except ChainError:
-            continue
+        if chain.is_of(await first_headers(nodes, chain.first)):
+            return chain
     return None
