@@ -22,6 +22,7 @@ from topics.plan import Refuse
 
 BENCHES = {
     "decode": "tests.bench.bench_decode",
+    "decode-evm": "tests.bench.bench_decode_evm",
     "agent": "tests.bench.bench_agent",
     "books": "tests.bench.bench_engine",
     "ingest": "tests.bench.bench_ingest",
@@ -77,7 +78,9 @@ def run_bench(what: str, transactions: int, seed: int, as_json: bool) -> int:
     except ModuleNotFoundError as error:
         sys.stderr.write(f"tidebook: the benchmarks are part of the checkout, not of the package ({error})\n")
         return 2
-    result = module.run(transactions=transactions, seed=seed) if what != "decode" else module.run()
+    result = (
+        module.run(transactions=transactions, seed=seed) if not what.startswith("decode") else module.run()
+    )
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
         return 0

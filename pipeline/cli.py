@@ -108,6 +108,42 @@ def decode_xrpl(
     raise typer.Exit(decode_files(files, sys.stdout))
 
 
+@decode_app.command("evm")
+def decode_evm(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recorded eth_getBlockByNumber and eth_getBlockReceipts, receipts or logs: JSON, .gz."
+        ),
+    ],
+    abi: Annotated[
+        list[str] | None,
+        typer.Option(help="ADDRESS=FILE: events of a contract, ABI as JSON; may be repeated."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(help="ADDRESS=KIND: erc20, erc721, erc1155, weth, mint_guard …; may be repeated."),
+    ] = None,
+    burns: Annotated[
+        bool | None,
+        typer.Option(
+            "--burns/--no-burns", help="Does the chain burn the base fee? Default: told from the recording."
+        ),
+    ] = None,
+) -> None:
+    """Print what each recorded EVM transaction did, as JSON lines: fees, token transfers, every log.
+
+    What can't be decoded prints an error line in its place; the rest goes on; exit status 1.
+    """
+    from pipeline.decode_evm_command import BadAbi, declared, decode_evm_files
+
+    try:
+        contracts = declared(abi or [], kind or [])
+    except BadAbi as error:
+        fail(str(error), 2)
+    raise typer.Exit(decode_evm_files(files, sys.stdout, contracts, burns))
+
+
 @app.command()
 def export(
     what: Annotated[str, typer.Argument(help="balances, nfts, mpts, escrows, channels or assets.")],
@@ -228,7 +264,10 @@ def schemas_docs() -> None:
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="decode, agent, books or pipeline.")],
+    what: Annotated[
+        str,
+        typer.Argument(help="decode, decode-evm, agent, books, pipeline, ingest or ingest-memory (ledgers)."),
+    ],
     transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated chain.")] = 7,
     json: AsJson = False,

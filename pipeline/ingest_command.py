@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import sys
 import time
@@ -32,8 +33,8 @@ from pipeline.metrics import MetricsError
 from pipeline.settings import Settings
 from pipeline.xrpl_ingest import Wanted, XrplIngest
 from schemas.registry import NotRegistered
-from topics.broker import BrokerError
-from topics.producer import Producer
+from topics.broker import BrokerError, bootstrap_servers
+from topics.producer import NoSuchTopic, Producer
 from topics.schema_registry import RegistryError
 
 TELL_S = 0.1  # to the supervisor
@@ -94,8 +95,8 @@ def ingest_files(
     """Publish; 0, 1 if it had to stop (told in one line), 2 for a wrong call, 3 on an accepted gap."""
     if supervised:
         end_with_stdin()
-    if not settings.kafka_url:
-        return _wrong("setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker", 2)
+    if trouble := _no_broker(settings):
+        return _wrong(trouble, 2)
     try:
         register = ChainRegister(settings.chains_dir, settings.chains_file)
         chain = register.find(chain_name) if chain_name else register.identify(read_headers(files), None)
@@ -112,13 +113,15 @@ def ingest_files(
             publisher = Publisher(chain, codec, producer, mark, settings.epoch)
             return await publish_recording(read_ledgers(files), line, publisher, telling.tell)
         finally:
-            await producer.stop()
+            with contextlib.suppress(TimeoutError):  # a broker that is away must not hold us
+                async with asyncio.timeout(5):
+                    await producer.stop()
 
     quiet_clients()
     spare_the_collector()
     try:
         state = asyncio.run(main())
-    except (BrokerError, RegistryError, NotRegistered) as error:
+    except (BrokerError, NoSuchTopic, RegistryError, NotRegistered) as error:
         return _wrong(str(error), 1)
     telling.tell(state, ended=True)
     if supervised:
@@ -134,10 +137,8 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
     one line), 2 for a wrong call or setting, 3 on an accepted gap."""
     if supervised:
         end_with_stdin()
-    if not settings.kafka_url:
-        return _wrong(
-            "setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker (`tidebook up` starts one)", 2
-        )
+    if trouble := _no_broker(settings):
+        return _wrong(trouble, 2)
     quiet_clients()
     spare_the_collector()
     telling, figures = Telling(supervised), Figures()
@@ -165,6 +166,7 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
         ChainError,
         Forked,
         BrokerError,
+        NoSuchTopic,
         RegistryError,
         NotRegistered,
         MetricsError,
@@ -280,6 +282,17 @@ def _line(ingest: XrplIngest, seconds: float) -> str:
         f"{name} ledger {state.block} (verified up to {state.verified_up_to}{behind}): {state.ledgers:,} ledgers, "
         f"{state.transactions:,} transactions in {seconds:.1f} s{gap}"
     )
+
+
+def _no_broker(settings: Settings) -> str:
+    """What is wrong with the broker's setting, in one line; "" where nothing is."""
+    if not settings.kafka_url:
+        return "setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker (`tidebook up` starts one)"
+    try:
+        bootstrap_servers(settings.kafka_url)
+    except ValueError as error:
+        return f"setting {error}"
+    return ""
 
 
 def _wrong(message: str, status: int) -> int:

@@ -64,6 +64,7 @@ class Supervisor:
         self._env = {**os.environ, **env}
         self._log_dir = log_dir
         self._ending = False
+        self._past: list[Child] = []  # ended and replaced: what they published counts
         log_dir.mkdir(parents=True, exist_ok=True)
 
     async def start(self, name: str, arguments: Sequence[str]) -> Child:
@@ -74,9 +75,16 @@ class Supervisor:
             stderr=asyncio.subprocess.PIPE, limit=1 << 24,
             start_new_session=True,  # a Ctrl-C is ours to pass on, in order
         )  # fmt: skip
-        child = self.children[name] = Child(name, process)
+        child = Child(name, process)
+        self.replace(child)
         child.readers = [asyncio.create_task(self._read(child)), asyncio.create_task(self._log(child))]
         return child
+
+    def replace(self, child: Child) -> None:
+        """This one is the child of its name from now on; what the one before published still counts."""
+        if child.name in self.children:
+            self._past.append(self.children[child.name])
+        self.children[child.name] = child
 
     async def _read(self, child: Child) -> None:
         assert child.process.stdout is not None
@@ -95,7 +103,7 @@ class Supervisor:
     def targets(self) -> dict[str, dict[str, int]]:
         """Next offset after the last acknowledged message, of every partition that was written."""
         ends: dict[str, dict[str, int]] = {}
-        for child in self.children.values():
+        for child in (*self._past, *self.children.values()):
             for topic, parts in child.produced.items():
                 known = ends.setdefault(topic, {})
                 for partition, end in parts.items():

@@ -181,6 +181,8 @@ async def _revive(up: Up) -> None:
     assert supervisor is not None
     for name, child in list(supervisor.children.items()):
         code = child.process.returncode
+        if code is not None:
+            await asyncio.wait(child.readers, timeout=5)  # its last words may still be on their way
         if code is None or (name == "ingest" and code == 0 and child.status.get("ended")):
             continue
         recent = [t for t in up.restarts.get(name, []) if time.monotonic() - t < RESTARTS_S]

@@ -24,7 +24,8 @@ console = Console()
 
 
 def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
-    """Run until told to stop; 0, or 1 with one line saying why it could not go on, 2 for a wrong setting."""
+    """Run until told to stop; 0, 1 with one line saying why it could not go on, 2 for a wrong setting, 3 on an
+    accepted gap."""
     up = Up(settings, ingest_options, pace_s)
     try:
         if settings.xrpl_urls:
@@ -40,7 +41,8 @@ def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
         )
     except (ChainError, BrokerError, TopicsRefused, RuntimeError, OSError, ValueError) as error:
         return _wrong(str(error), 1)
-    return 0
+    ingest = up.supervisor.children.get("ingest") if up.supervisor else None
+    return 3 if ingest is not None and ingest.status.get("gaps") else 0
 
 
 async def _shown(up: Up) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.app import make_codec
+from pipeline.domain.xrpl_keys import node_public, parse_key
 from pipeline.domain.xrpl_validation import Validators
 from pipeline.ingest.chains import Chain, ChainRegister
 from pipeline.ingest.ledgers import LedgerLine
@@ -18,8 +19,8 @@ from pipeline.ingest.publish import LEDGERS, Published, Publisher
 from pipeline.ingest.snapshot import take_snapshot
 from pipeline.ingest.xrpl.address import core, parse_addresses
 from pipeline.ingest.xrpl.follow import Follower, Plan
-from pipeline.ingest.xrpl.node import Node
-from pipeline.ingest.xrpl.nodes import Expected, Missing, Nodes, NoNode
+from pipeline.ingest.xrpl.node import Node, NodeError, Refused
+from pipeline.ingest.xrpl.nodes import Expected, Nodes
 from pipeline.ingest.xrpl.start import (
     Held,
     StartError,
@@ -35,6 +36,7 @@ from schemas.codec import Codec
 from topics.producer import Producer
 
 MANIFESTS_AGAIN_S: Final = 300.0
+MANIFEST_LACKS_S: Final = 30.0  # while one of them lacks
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ class XrplIngest:
                 await self.follower.run()
                 return publisher.state
         finally:
-            await producer.stop()
+            with contextlib.suppress(TimeoutError):  # a broker that is away must not hold us
+                async with asyncio.timeout(5):
+                    await producer.stop()
 
     async def _starting_state(
         self, nodes: Nodes, index: int, line: LedgerLine, publisher: Publisher, codec: Codec
@@ -180,12 +184,22 @@ class XrplIngest:
             self.validators.add(message)
 
     async def _manifests(self, nodes: Nodes) -> None:
-        """Ask now and then which signing keys the trusted validators have named."""
+        """Ask now and then which signing keys the trusted validators have named; not every node knows."""
         assert self.validators is not None
         while True:
             for key in self._keys:
-                with contextlib.suppress(NoNode, Missing):
-                    answer = await nodes.ask({"command": "manifest", "public_key": key})
-                    if isinstance(answer.get("manifest"), str):
-                        self.validators.add_manifest(answer["manifest"])
-            await asyncio.sleep(MANIFESTS_AGAIN_S)
+                for node in nodes.candidates(nodes.tip):
+                    answer = await self._manifest(node, node_public(parse_key(key)))
+                    if isinstance(answer, str):
+                        self.validators.add_manifest(answer)
+            await asyncio.sleep(MANIFEST_LACKS_S if self.validators.without_manifest() else MANIFESTS_AGAIN_S)
+
+    @staticmethod
+    async def _manifest(node: Node, key: str) -> Any:
+        try:
+            return (await node.ask("manifest", public_key=key)).get("manifest")
+        except Refused:
+            return None
+        except NodeError as error:
+            node.failed(error)
+            return None

@@ -11,6 +11,7 @@ BOOKS_ACCOUNTS_V1 = "books.accounts.v1"
 BOOKS_TRANSFERS_V1 = "books.transfers.v1"
 CHAINS_VERDICTS_V1 = "chains.verdicts.v1"
 CONTROL_ALERTS_V1 = "control.alerts.v1"
+EVM_BLOCKS_V1 = "evm.blocks.v1"
 GAS_CHARGES_V1 = "gas.charges.v1"
 QUARANTINE_V1 = "quarantine.v1"
 XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
@@ -33,6 +34,10 @@ CheckOutcome = Literal["holds", "broken", "not_applicable"]
 Vote = Literal["signed", "forged", "other", "absent"]
 
 Severity = Literal["info", "warning", "critical"]
+
+Finality = Literal["head", "final", "retracted"]
+
+TokenStandard = Literal["erc20", "erc721", "erc1155", "weth"]
 
 Action = Literal["created", "modified", "deleted"]
 
@@ -201,7 +206,8 @@ class BookTransfers(TypedDict):
 class Check(TypedDict):
     """One check."""
 
-    # parent_hash, header_hash, total_coins, transaction_root, validations, witnesses ...
+    # XRPL: parent_hash, header_hash, total_coins, transaction_root, validations, witnesses, ancestors; EVM:
+    # parent_hash, header_hash, logs_bloom, gas_used, receipts_root, transactions_root, logs ...
     name: str
     # What came of it; not_applicable = what it needs is not told.
     outcome: CheckOutcome
@@ -288,6 +294,218 @@ class Alert(TypedDict):
     time: int
     # The facts, as JSON.
     evidence: str
+
+
+class EvmArg(TypedDict):
+    """One argument."""
+
+    # Name; arg<i> where the declaration has none.
+    name: str
+    # ABI type.
+    type: str
+    # Integers in decimal, addresses and bytes in hex, true or false, text; arrays and tuples as JSON of
+    # these.
+    value: str
+    # Whether value is only the keccak-256 hash of the value: indexed strings, bytes, arrays and tuples.
+    hashed: bool
+
+
+class EvmLog(TypedDict):
+    """One log."""
+
+    # Place among the logs of the block.
+    log_index: int
+    # Address that emitted it.
+    contract: str
+    # Topics, 0 to 4, each 0x and 64 hex digits.
+    topics: list[str]
+    # Data, 0x and hex digits.
+    data: str
+    # Name of the event; null = not decoded, kept as it came.
+    event: str | None
+    # Canonical signature of the event, e.g. Transfer(address,address,uint256).
+    signature: str | None
+    # Arguments in the order of the event's declaration; empty where it is not decoded.
+    args: list[EvmArg]
+    # Why a log whose event is known could not be decoded, or moved nothing although its event says so.
+    error: str | None
+
+
+class EvmTransfer(TypedDict):
+    """Units of one asset from one account to another."""
+
+    # Log that says so.
+    log_index: int
+    # Place within the log: 0, or its place in an ERC-1155 batch or an ERC-2309 range.
+    batch_position: int
+    # By which rule the log was read; weth = a wrap or unwrap of the native coin, which no Transfer tells.
+    standard: TokenStandard
+    # Contract of the token.
+    contract: str
+    # What moved, within the chain: erc20:<contract> (weth too), erc721:<contract>/<token id>,
+    # erc1155:<contract>/<token id>.
+    asset: str
+    # Who moved it (ERC-1155).
+    operator: str | None
+    # From whom; 0x0 = minted.
+    from_address: str
+    # To whom; 0x0 = burnt.
+    to_address: str
+    # Token id in decimal; null for fungible tokens.
+    token_id: str | None
+    # Units in decimal, up to 2^256-1; 1 for an ERC-721 token.
+    amount: str
+
+
+class EvmBalanceChange(TypedDict):
+    """Change of one balance."""
+
+    # Whose balance.
+    account: str
+    # Within the chain: erc20:<contract>, erc721:<contract> (the collection, as balanceOf counts),
+    # erc1155:<contract>/<token id>.
+    asset: str
+    # Change in decimal, never 0.
+    change: str
+
+
+class EvmTransaction(TypedDict):
+    """One transaction, what it cost and what its logs say that it did."""
+
+    # Place in the block.
+    transaction_index: int
+    # Transaction hash.
+    hash: str
+    # Transaction type (EIP-2718): 0 legacy, 1 access list, 2 dynamic fee, 3 blobs, 4 set code, 126 deposit of
+    # an OP chain; null where the node tells none.
+    type: int | None
+    # 1 = success, 0 = failed (its fee is paid, it has no logs); null before Byzantium.
+    status: int | None
+    # Sender: 0x and 40 hex digits in lower case, as all addresses here.
+    from_address: str | None
+    # Receiver; null where a contract was created.
+    to_address: str | None
+    # Contract that was created.
+    contract_address: str | None
+    # Nonce of the sender.
+    nonce: int | None
+    # Native coin sent along, in wei.
+    value: str | None
+    # First four bytes of the input: which function was called.
+    selector: str | None
+    # Gas used.
+    gas_used: int | None
+    # Price per gas that was paid, in wei; null = unknown.
+    effective_gas_price: str | None
+    # Blob gas used; null where the transaction has no blobs.
+    blob_gas_used: int | None
+    # Price per blob gas, in wei.
+    blob_gas_price: str | None
+    # blob_gas_used × blob_gas_price in wei; null where the transaction has no blobs, or unknown (then fee is
+    # null too).
+    blob_fee: str | None
+    # Fee for the data on L1 (OP chains), in wei; null where the receipt tells none, 0 for deposits.
+    l1_fee: str | None
+    # All that was paid, in wei: gas_used × effective_gas_price + blob_fee + l1_fee; 0 for deposits; null =
+    # unknown.
+    fee: str | None
+    # Part of the fee that was burnt, in wei: base fee × gas_used + blob_fee where the chain burns; null =
+    # unknown.
+    burnt: str | None
+    # (effective_gas_price − base fee) × gas_used in wei: what the block's fee recipient got; null = unknown.
+    tip: str | None
+    # Who paid the fee: the sender; null where the recording does not tell.
+    fee_payer: str | None
+    # Whether the fee payer is a treasury of the settings: S0's gas_paid_by_treasury.
+    treasury_paid: bool
+    # All logs of the transaction by log_index, also those not decoded.
+    logs: list[EvmLog]
+    # What the logs moved, in their order.
+    transfers: list[EvmTransfer]
+    # The transfers summed up: one row per (account, asset) whose balance changed. The address 0x0 has no
+    # balance.
+    balance_changes: list[EvmBalanceChange]
+    # Why a part of the transaction could not be decoded.
+    error: str | None
+    # {transaction, receipt} as recorded, the receipt without logs and bloom, which stand above: JSON, zlib-
+    # compressed.
+    raw: bytes
+
+
+class EvmBlock(TypedDict):
+    """One EVM block (or one chunk of it) as it stands now: header, and its transactions of interest in their
+    order, each with its logs decoded and what they moved. The same block comes again when it becomes final
+    and when the chain drops it: always whole."""
+
+    # Name of the chain: eip155:<chain id>.
+    chain: str
+    # Number of the chain in the registry of chains; part of every transfer id.
+    chain_number: int
+    # Number of the first block of the run of consecutive blocks that this one belongs to. A new run begins at
+    # the start and after an accepted gap.
+    run: int
+    # Number of the block.
+    block_number: int
+    # Hash of the block: 0x and 64 hex digits in lower case, as all hashes here.
+    block_hash: str
+    # Number of this chunk, from 0. A block that would pass 900 KB is split by transactions.
+    chunk: int
+    # How many chunks the message of the block has.
+    chunks: int
+    # Which of the messages of this block it is, <incarnation>/<finality>: with chain, number, hash and chunk
+    # it names the message for ever.
+    publication: str
+    # head = in the chain, may still be dropped; final = stays; retracted = was head and the chain dropped it:
+    # what it did is undone.
+    finality: Finality
+    # How often this very block (by hash) was published as head before: a reorganisation A, B, A brings the
+    # same hash back.
+    incarnation: int
+    # Whether this block was published as head in this incarnation before this message: then final posts and
+    # retracted voids what is pending; a final block without it goes straight into the books.
+    was_head: bool
+    # Time of the block (UTC; milliseconds since 1970). 1970-01-01 where the recording does not tell it.
+    time: int
+    # Hash of the block before.
+    parent_hash: str
+    # First missing block before this one, where a gap was accepted; only on the first block after the gap.
+    gap_from: int | None
+    # Last missing block before this one, where a gap was accepted.
+    gap_to: int | None
+    # Whether anything in the block is watched; else the message is the header only.
+    watched: bool
+    # Transactions in the whole block, watched or not.
+    transaction_count: int
+    # Transactions of interest of the whole block, all chunks.
+    watched_count: int
+    # Logs of the transactions of interest, all chunks.
+    log_count: int
+    # Gas used by the whole block.
+    gas_used: int
+    # Gas limit of the block; 0 where the recording does not tell it.
+    gas_limit: int
+    # Base fee per gas in wei (baseFeePerGas); null before EIP-1559.
+    base_fee: str | None
+    # Blob gas used by the whole block; null before EIP-4844.
+    blob_gas_used: int | None
+    # Excess blob gas, which the blob price follows from; null before EIP-4844.
+    excess_blob_gas: int | None
+    # Who receives the tips (miner).
+    fee_recipient: str | None
+    # Root of the state after the block.
+    state_root: str | None
+    # Root of the block's transactions.
+    transactions_root: str | None
+    # Root of the block's receipts.
+    receipts_root: str | None
+    # Version of the decoder that made the effects.
+    decoder_version: int
+    # The header as recorded, without transactions and withdrawals: JSON, zlib-compressed. Only in chunk 0,
+    # else empty.
+    raw_header: bytes
+    # Transactions of interest of this chunk by transaction_index: those that emitted a watched log, and those
+    # from or to a watched address.
+    transactions: list[EvmTransaction]
 
 
 class GasCharge(TypedDict):

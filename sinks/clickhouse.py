@@ -103,12 +103,25 @@ class ClickHouseHistory:
             self._client_or_none = client = self._place.connect(WRITE_SETTINGS)
             for statement in self.statements():
                 client.command(statement)
+            self._add_columns(client)
             self._commits.create_tables()
             for view in views():
                 client.command(view.sql)
         except BaseException:
             self.close()
             raise
+
+    def _add_columns(self, client: Client) -> None:
+        """A folder of an earlier release may lack columns that the schemas have gained."""
+        there: dict[str, set[str]] = defaultdict(set)
+        for table, column in client.query(
+            "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
+        ).result_rows:
+            there[table].add(column)
+        for made in ddl.all_tables(self._forms.values()).values():
+            statement = ddl.add_columns(made, there[made.name])
+            if statement is not None:
+                client.command(statement)
 
     def statements(self) -> list[str]:
         """CREATE TABLE of every table that the schemas ask for."""

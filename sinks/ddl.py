@@ -24,7 +24,7 @@ record), so that they are decoded once; each table's SELECT then unfolds only th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -132,6 +132,18 @@ def create_table(table: Table) -> str:
         f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n)\nENGINE = ReplacingMergeTree\n{partition}"
         f"ORDER BY ({', '.join(table.order_by)})\nCOMMENT {literal(table.doc)}"
     )
+
+
+def add_columns(table: Table, there: Container[str]) -> str | None:
+    """ALTER TABLE that adds the columns a table of an earlier release lacks; None where it lacks none.
+
+    Rows from before have the type's default there. Nothing else of a table is ever changed by itself.
+    """
+    lacking = [column for column in table.columns if column.name not in there]
+    if not lacking:
+        return None
+    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_column_ddl(column)}" for column in lacking)
+    return f"ALTER TABLE {table.name} {added}"
 
 
 def create_stage(name: str, writer: Mapping[str, Any]) -> str:

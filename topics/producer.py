@@ -33,7 +33,11 @@ BATCH_BYTES = MAX_MESSAGE_BYTES // 2  # the broker's limit is on whole batches
 REQUEST_TIMEOUT_MS = 30_000
 TOPIC_ASKED_MAX, TOPIC_WAIT_S = 5, 0.2
 
-__all__ = ["Outgoing", "Producer"]
+__all__ = ["NoSuchTopic", "Outgoing", "Producer"]
+
+
+class NoSuchTopic(ValueError):
+    """The topic, or the partition of it, is not there; the message says what to run."""
 
 
 class Producer:
@@ -73,7 +77,7 @@ class Producer:
         ours.
 
         Order within a partition is the order given. Raises BrokerError if any message was not acknowledged
-        (others may have been: sending all again is safe, for every effect is idempotent), ValueError for a
+        (others may have been: sending all again is safe, for every effect is idempotent), NoSuchTopic for a
         partition or topic that is not there.
         """
         producer = self._running()
@@ -145,9 +149,9 @@ class Producer:
                 except KafkaError as cause:
                     raise BrokerError(self._url, cause) from cause
             if message.topic not in self._partitions:
-                raise ValueError(f"topic {message.topic} is not on the broker: run `tidebook topics apply`")
+                raise NoSuchTopic(f"topic {message.topic} is not on the broker: run `tidebook topics apply`")
             if not self._has(message):
-                raise ValueError(
+                raise NoSuchTopic(
                     f"topic {message.topic} has {self._partitions[message.topic]} partitions, none numbered "
                     f"{message.partition}: run `tidebook topics apply`"
                 )

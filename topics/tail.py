@@ -7,14 +7,15 @@ from topics.broker import BrokerError, all_topics, bootstrap_servers
 
 LOOK_BACK = 64  # offsets: transactions and compaction leave offsets without a message
 _WAIT_MS = 250
-_EMPTY_POLLS = 12
+_EMPTY_POLLS = 40
 
 
 async def last_message(url: str, topic: str, partition: int) -> bytes | None:
     """Value of the last message of a partition, None if there is none (or no such partition).
 
     Reads on from what `end_offsets` tells, for the embedded broker tells the base of the last batch.
-    Raises BrokerError, ValueError for a malformed url.
+    Raises BrokerError, also where the broker does not give what it says that it has (None would mean: begin
+    anew); ValueError for a malformed url.
     """
     place = TopicPartition(topic, partition)
     consumer = AIOKafkaConsumer(
@@ -30,7 +31,11 @@ async def last_message(url: str, topic: str, partition: int) -> bytes | None:
         start = end
         while True:
             start = max(begin, start - LOOK_BACK)
-            last = await _last_from(consumer, place, start, end)
+            last, reached = await _last_from(consumer, place, start, end)
+            if reached < end:
+                raise BrokerError(
+                    url, f"{topic} partition {partition}: no answer from offset {reached} of {end} on"
+                )
             if last is not None or start <= begin:
                 return last
     except KafkaError as cause:
@@ -39,8 +44,10 @@ async def last_message(url: str, topic: str, partition: int) -> bytes | None:
         await consumer.stop()
 
 
-async def _last_from(consumer: AIOKafkaConsumer, place: TopicPartition, start: int, end: int) -> bytes | None:
-    """Value of the last message at or after `start`; `end`: the least that must be read to."""
+async def _last_from(
+    consumer: AIOKafkaConsumer, place: TopicPartition, start: int, end: int
+) -> tuple[bytes | None, int]:
+    """(value of the last message at or after `start`, how far was read); `end`: the least that must be read to."""
     consumer.seek(place, start)
     last: bytes | None = None
     empty = 0
@@ -52,4 +59,4 @@ async def _last_from(consumer: AIOKafkaConsumer, place: TopicPartition, start: i
             break
         else:
             empty += 1
-    return last
+    return last, await consumer.position(place)

@@ -18,10 +18,11 @@ from schemas.records import Check, ValidatorVote, Verdict
 
 Level = Literal["header", "full"]
 
-NOT_NEEDED: Final = frozenset({"parent_hash", "total_coins", "witnesses"})
-"""Checks that a block may be verified without: at a run's start, or where no second node has spoken."""
-
 VALIDATIONS: Final = "validations"
+ANCESTORS: Final = "ancestors"
+
+NOT_NEEDED: Final = frozenset({"parent_hash", "total_coins", "witnesses", ANCESTORS})
+"""Checks that a block may be verified without: at a run's start, or where no second node has spoken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,8 @@ class Watermark:
     """Up to where one chain is verified, block by block, in order. One per ingest.
 
     `pending` is the first block that lacks nothing but the quorum; a later block with the quorum proves
-    all from there. `stuck`: a block that nothing later can prove.
+    all from there. `stuck`: there is a block that nothing later can prove; the verdicts from there on say so in
+    the check `ancestors`, for the last of them is all that a restart knows.
     """
 
     chain: str
@@ -81,12 +83,11 @@ class Watermark:
         mark = cls(
             last["chain"], last["chain_number"], level, last["run"], last["verified_up_to"], last["gaps"]
         )
-        if last["outcome"] == "unproven":
-            quorum_only = last["quorum"] > 0 and all(
-                check["name"] == VALIDATIONS for check in failing(last["checks"])
-            )
-            mark.pending = max(mark.run, mark.verified_up_to + 1) if quorum_only else None
-            mark.stuck = not quorum_only
+        wrong = {check["name"] for check in failing(last["checks"])}
+        told = {check["name"] for check in last["checks"]}
+        mark.stuck = ANCESTORS in told or bool(wrong - {VALIDATIONS})
+        if wrong == {VALIDATIONS} and not mark.stuck:
+            mark.pending = max(mark.run, mark.verified_up_to + 1)
         return mark
 
     def block(
@@ -96,10 +97,10 @@ class Watermark:
         index = block["ledger_index"]
         if block["run"] != self.run:
             self.run, self.verified_up_to, self.pending, self.stuck = block["run"], -1, None, False
-        made = [*checks, *([tally.check()] if tally.quorum else [])]
+        made = [*checks, *([tally.check()] if tally.quorum else []), *self._ancestors()]
         wrong = failing(made)
         told: list[Verdict] = []
-        if not wrong and self.pending is not None and not self.stuck:
+        if not wrong and self.pending is not None and not self.stuck and tally.quorum:
             told.append(self._proven_by(block, source, tally))
             self.verified_up_to, self.pending = index - 1, None
         if not wrong and not self.stuck and (index == self.run or self.verified_up_to == index - 1):
@@ -112,6 +113,19 @@ class Watermark:
             index, index, block["ledger_hash"], block["close_time"], outcome, source, made, tally, reason
         ))  # fmt: skip
         return told
+
+    def _ancestors(self) -> list[Check]:
+        if not self.stuck:
+            return []
+        detail = f"a block after {self.verified_up_to} is unproven, and no later one can prove it"
+        return [{"name": ANCESTORS, "outcome": "not_applicable", "detail": detail}]
+
+    def _waiting(self) -> list[Check]:
+        """What a restart must know of the blocks before a gap."""
+        if self.stuck or self.pending is None:
+            return self._ancestors()
+        detail = f"blocks from {self.pending} on wait for a quorum"
+        return [{"name": VALIDATIONS, "outcome": "broken", "detail": detail}]
 
     def _unproven(self, index: int, wrong: Sequence[Check]) -> None:
         if any(check["name"] != VALIDATIONS for check in wrong):
@@ -143,7 +157,7 @@ class Watermark:
         """The verdict of blocks that no node has; `skipped`: somebody accepted it, a new run follows."""
         self.gaps += skipped
         return self._verdict(
-            first, last, None, time, "skipped" if skipped else "missing", "", [], NO_VALIDATORS,
+            first, last, None, time, "skipped" if skipped else "missing", "", self._waiting(), NO_VALIDATORS,
             f"no node has ledger {first}" if first == last else f"no node has ledgers {first}-{last}",
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ Source: rippled `protocol/STValidation`, `app/misc/NetworkOPs.cpp` (pubValidatio
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -282,6 +283,12 @@ class Validators:
         ]
         signed = sum(vote["vote"] == "signed" for vote in votes)
         return {"validators": votes, "quorum": self.quorum, "signed": signed}
+
+    def validated(self, ledger_index: int) -> str | None:
+        """The hash of this ledger that has the quorum, None as long as none has."""
+        said = [self._signed[key].get(ledger_index, {}) for key in self._names]
+        counts = Counter(ledger_hash for hashes in said if len(hashes) == 1 for ledger_hash in hashes)
+        return next((found for found, count in counts.items() if count >= self.quorum), None)
 
     def _vote(self, key: str, ledger_index: int, ledger_hash: str) -> str:
         hashes = self._signed[key].get(ledger_index)

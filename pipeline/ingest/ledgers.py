@@ -64,6 +64,7 @@ class LedgerLine:
         self._head: Head | None = None
         self._run = -1
         self._run_coins: int | None = None
+        self._begun: XrplLedger | None = None  # a chunk of the ledger to come, where a kill cut it off
         self.gaps: list[tuple[int, int]] = []
 
     def resume(self, last: XrplLedger) -> int:
@@ -76,6 +77,7 @@ class LedgerLine:
         index = last["ledger_index"]
         if last["chunk"] == last["chunks"] - 1:
             return index + 1
+        self._begun = last
         total = last["total_coins"]
         before = None if total is None else total + last["fees"]
         self._head = Head(index - 1, last["parent_hash"], before, last["parent_close_time"])
@@ -121,13 +123,21 @@ class LedgerLine:
                 index,
                 recorded,
             )
+        begun = self._begun
+        if begun is not None and identity(begun) != identity(header):
+            raise Stopped(
+                "other_ledger",
+                f"ledger {index} is not the one whose first {begun['chunk'] + 1} chunks are published",
+                index,
+                recorded,
+            )
         if self._head is None or gap:
             self._run = known[1] if known and not gap else self._run_at(header, gap)
             total = header.get("total_coins")
             self._run_coins = None if total is None or self._run != index else total + fees
-        base = self._base(header, fees, len(transactions), gap)
+        base = self._base(header, fees, len(transactions), gap or _gap_before(begun))
         ready = Ready(self._chunks(base, transactions), len(transactions), gap, checks)
-        self._head = head_of(header)
+        self._head, self._begun = head_of(header), None
         return ready
 
     def _run_at(self, header: Recorded, gap: tuple[int, int] | None) -> int:
@@ -191,6 +201,13 @@ class LedgerLine:
     @staticmethod
     def _record(base: dict[str, Any], transactions: list[XrplTransaction], chunk: int, chunks: int) -> Any:
         return {**base, "chunk": chunk, "chunks": chunks, "transactions": transactions}
+
+
+def _gap_before(begun: XrplLedger | None) -> tuple[int, int] | None:
+    """The accepted gap that the first chunks of a ledger tell: all of its chunks are cut from the same message."""
+    if begun is None or begun["gap_from"] is None or begun["gap_to"] is None:
+        return None
+    return begun["gap_from"], begun["gap_to"]
 
 
 def rows(ready: Iterable[Ready]) -> list[tuple[int, str, int]]:

@@ -122,6 +122,8 @@ class Publisher:
             detail = f"{source}: {detail}"
         if len(value) > ITEM_BYTES_MAX:
             value, detail = zlib.compress(value), f"{detail} (the item is zlib-compressed)"
+        if len(value) > ITEM_BYTES_MAX:  # nobody must be able to stop us by an item that no broker takes
+            value, detail = value[:ITEM_BYTES_MAX], f"{detail} and cut off, of {len(value)} bytes"
         return quarantined(
             "ingest", self.chain.name, -1, stopped.place, self._epoch, stopped.reason, detail, value,
             key=self.chain.name.encode(),

@@ -12,4 +12,5 @@ SELECT
   sum(gas_paid_by_user) AS total_gas_paid_by_user,
   sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury
 FROM gas_ledger
+WHERE finality != 'retracted'
 GROUP BY chain, chain_number, day, owner

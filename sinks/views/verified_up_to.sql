@@ -1,6 +1,6 @@
 -- Up to where each run of a chain is verified: every block from the run's first one to verified_up_to has a verdict
 -- `verified`, of its own or over a range; one less than the run's first block where not even that one has.
--- `unverified` counts the blocks of the run that have none. A report on verified blocks only joins this view on
+-- A verdict counts where the ledger that is kept has its hash. `unverified` counts the blocks of the run that have none. A report on verified blocks only joins this view on
 -- chain_number and keeps ledger_index BETWEEN first_block AND verified_up_to.
 -- Example: SELECT chain, run, verified_up_to FROM verified_up_to WHERE unverified > 0
 SELECT
@@ -20,9 +20,12 @@ FROM (
     ifNull(p.upto, -1) >= l.ledger_index AS proven
   FROM xrpl_ledgers AS l
   ASOF LEFT JOIN (
-    SELECT chain_number, block, max(last_block) OVER (PARTITION BY chain_number ORDER BY block) AS upto
-    FROM verdicts
-    WHERE outcome = 'verified'
+    SELECT v.chain_number AS chain_number, v.block AS block,
+      max(v.last_block) OVER (PARTITION BY v.chain_number ORDER BY v.block) AS upto
+    FROM verdicts AS v
+    INNER JOIN xrpl_ledgers AS o
+      ON o.chain_number = v.chain_number AND o.ledger_index = v.last_block AND o.ledger_hash = v.block_hash
+    WHERE v.outcome = 'verified'
   ) AS p ON l.chain_number = p.chain_number AND p.block <= l.ledger_index
 )
 GROUP BY chain, chain_number, run

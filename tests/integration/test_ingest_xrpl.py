@@ -158,7 +158,7 @@ def test_the_gap_of_the_recorded_mainnet_is_open_until_it_is_accepted(tmp_path):
     [
         ("forged_transaction", {"transaction_id", "transaction_root"}),
         ("forged_header", {"ledger_hash"}),
-        ("other_chain", {"parent_hash", "disputed"}),
+        ("other_chain", {"witnesses", "parent_hash"}),
         ("lacks_transaction", {"transaction_root", "total_coins"}),
     ],
 )

@@ -365,3 +365,12 @@ def _transfers(block: int, transfers: list[dict[str, Any]]) -> dict[str, Any]:
         "block": block,
         "block_hash": "", "chunk": 0, "time": START_MS, "transfers": transfers,
     }  # fmt: skip
+
+
+def test_a_folder_of_an_earlier_release_gains_the_columns_it_lacks(tmp_path: Path) -> None:
+    with history(tmp_path / "ch") as sink:
+        sink._client.command("ALTER TABLE xrpl_transactions DROP COLUMN memos")
+    with history(tmp_path / "ch") as sink:
+        sink.write("e", [message(ledger(1, [transaction(0)]), 0)])
+        sink.flush()
+        assert list(sink.query("SELECT memos FROM xrpl_transactions")) == [{"memos": []}]

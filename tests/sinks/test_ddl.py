@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.loader import make_schema, schemas
+from schemas.loader import by_topic, make_schema, schemas
 from sinks import ddl
 from sinks.ddl_shape import DdlFault, Shape, documented, literal
 
@@ -177,3 +177,12 @@ def test_every_schema_of_the_package_makes_its_statements() -> None:
         for table in ddl.tables(ours):
             assert ddl.insert_select(table, "t", ours, ours, "stage")
             assert all(column.doc for column in table.columns), table.name
+
+
+def test_columns_that_a_table_lacks_are_added_with_their_comments():
+    table = next(iter(ddl.all_tables([documented(by_topic()["control.alerts.v1"])]).values()))
+    names = {column.name for column in table.columns}
+    assert ddl.add_columns(table, names) is None
+    statement = ddl.add_columns(table, names - {"evidence", "subject"})
+    assert statement.startswith("ALTER TABLE alerts ADD COLUMN IF NOT EXISTS `subject` String COMMENT")
+    assert "ADD COLUMN IF NOT EXISTS `evidence` String COMMENT" in statement

@@ -61,3 +61,10 @@ def test_runs_are_judged_apart(tmp_path, lost):
     first = (1, 1, 3, 1, 1) if lost == 2 else (1, 1, 3, 3, 0)
     second = (6, 6, 7, 5, 1) if lost == 6 else (6, 6, 7, 7, 0)
     assert shown(tmp_path, line, verdicts) == [first, second]
+
+
+def test_a_verdict_of_another_ledger_of_that_index_does_not_count(tmp_path):
+    """Told before a kill, for a ledger that was then published with another hash."""
+    verdicts = verdicts_of(LINE)
+    verdicts[3] = {**verdicts[3], "block_hash": "F" * 64}
+    assert shown(tmp_path, LINE, verdicts) == [(1, 1, 7, 3, 1)]

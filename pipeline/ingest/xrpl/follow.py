@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, Final
 
 from pipeline.domain.decode.xrpl_errors import RecordedError
@@ -31,6 +31,7 @@ from schemas.records import Check
 
 GAP_GRACE_S: Final = 5.0  # a node may announce a ledger before it can be read there
 GAP_ROUNDS: Final = 3  # all nodes are asked so often before an accepted gap is gone past
+GAP_ABSENT_S: Final = 60.0  # a node that is away so long need not be asked for it
 ASK_AGAIN_S: Final = (0.2, 15.0)
 VALIDATIONS_WAIT_S: Final = 3.0
 LATENCIES_KEPT: Final = 10_000
@@ -66,6 +67,7 @@ class Waiting:
 
     since: float = field(default_factory=time.monotonic)
     rounds: int = 0
+    whole_rounds: int = 0  # in which every node was there
 
 
 class Follower:
@@ -150,13 +152,17 @@ class Follower:
     async def _publish(self, fetched: list[Fetched]) -> None:
         """Check, decode and publish what comes next; refuse the first that does not fit."""
         fetched = linked(fetched)
+        if self._validators is not None:
+            await self._await_quorum(fetched)
+            if (stopped := self._contradicted(fetched[0])) is not None:
+                await self._refused(stopped, fetched[0])
+                return
+            fetched = list(takewhile(lambda one: self._contradicted(one) is None, fetched))
         await self._await_witness(fetched)
         fetched, votes = await self._witnessed(fetched)
         if votes.disputed:
             await self._refused(self._outvoted(fetched[0], votes), fetched[0])
             return
-        if self._validators is not None:
-            await self._await_quorum(fetched)
         batch, refused = await asyncio.to_thread(self._prepare, fetched, votes.check())
         verdicts = []
         for (ready, checks), one in zip(batch, fetched, strict=False):
@@ -197,6 +203,7 @@ class Follower:
                 break
             index = self.next + place
             try:
+                _must_be(index, one)
                 ready = self._line.block(one.recorded)
             except RecordedError as error:
                 return found, Stopped("undecodable", str(error), index, one.recorded)
@@ -211,7 +218,8 @@ class Follower:
         """What of the batch is judged, and the votes on it: all of it, or the first ledger where it is disputed."""
         last = self.next + len(fetched) - 1
         ledger_hash = hash_of(fetched[-1])
-        if not ledger_hash:  # it can't be read: it will be refused
+        signed = self._validators.validated(last) if self._validators is not None else None
+        if not ledger_hash or signed == ledger_hash.upper():  # it will be refused; nodes have no say
             return fetched, Votes(1, 0)
         votes = await self._witnesses.of_last(last, ledger_hash, fetched[-1].node)
         if votes.disputed:
@@ -233,6 +241,21 @@ class Follower:
             return NO_VALIDATORS
         block = ready.block
         return Tally(**self._validators.tally(block["ledger_index"], block["ledger_hash"] or ""))
+
+    def _contradicted(self, one: Fetched) -> Stopped | None:
+        """Have the validators signed another ledger in its place? Then none of what nodes say counts."""
+        assert self._validators is not None
+        try:
+            index = read_header(split_ledger(one.recorded))["ledger_index"]
+        except RecordedError:
+            return None  # it will be refused for that
+        signed = self._validators.validated(index)
+        if signed is None or signed == hash_of(one).upper():
+            return None
+        return Stopped(
+            "validations", f"ledger {index}: the validators signed {signed}, this one is {hash_of(one)}",
+            index, one.recorded,
+        )  # fmt: skip
 
     async def _await_quorum(self, fetched: list[Fetched]) -> None:
         """Validations of a new ledger come about when it does; those of old ledgers never come."""
@@ -291,27 +314,46 @@ class Follower:
         """No node has the ledger that comes next: ask again, tell the gap, go past it if that is accepted."""
         waiting = self._waiting.setdefault(index, Waiting())
         waiting.rounds += 1
-        if time.monotonic() - waiting.since >= GAP_GRACE_S:
+        waiting.whole_rounds += all(node.usable or node.unusable for node in self._nodes.nodes)
+        waited_s = time.monotonic() - waiting.since
+        if waited_s >= GAP_GRACE_S:
             beyond = self._beyond(index)
             last = (beyond or self._nodes.tip + 1) - 1
             if last >= index and self._publisher.state.open_gap != (index, last):
                 await self._publisher.gap(index, last, skipped=False)
-            if self._plan.accept_gap and beyond is not None and waiting.rounds >= GAP_ROUNDS:
-                self._skip_to(beyond)
+            rounds = waiting.rounds if waited_s >= GAP_ABSENT_S else waiting.whole_rounds
+            if self._plan.accept_gap and rounds >= GAP_ROUNDS and await self._can_be_read(beyond):
+                assert beyond is not None
+                await self._skip_to(beyond)
                 return
         first, longest = ASK_AGAIN_S
         await self._nodes.wait(min(longest, first * 2 ** min(waiting.rounds, 10)))
         self._window.pop(index, None)
 
     def _beyond(self, index: int) -> int | None:
-        """The first ledger behind the gap that some node has."""
+        """The first ledger behind the gap that some node has, or says that it has."""
         for later in range(index + 1, index + self._plan.parallel):
             task = self._window.get(later)
             if task is not None and task.done() and task.result() is not None:
                 return later
         return self._nodes.next_held(index + 1)
 
-    def _skip_to(self, beyond: int) -> None:
+    async def _can_be_read(self, index: int | None) -> bool:
+        """Does a node really give this ledger? What it says of its history may be wrong."""
+        task = self._window.get(index) if index is not None else None
+        if task is not None and task.done() and task.result() is not None:
+            return True
+        try:
+            return index is not None and bool(await self._nodes.ledger(index, self._plan.binary))
+        except (Missing, NoNode):
+            return False
+
+    async def _skip_to(self, beyond: int) -> None:
+        """Go past an accepted gap; the ledger behind it tells it, where it is still wanted."""
+        last = self._plan.last
+        if last is not None and beyond > last:
+            await self._publisher.gap(self.next, last, skipped=True)
+            beyond = last + 1
         for index in range(self.next, beyond):
             if (task := self._window.pop(index, None)) is not None:
                 task.cancel()
@@ -325,6 +367,15 @@ def hash_of(one: Fetched) -> str:
         return str(read_header(split_ledger(one.recorded))["ledger_hash"] or "")
     except RecordedError:
         return ""
+
+
+def _must_be(index: int, one: Fetched) -> None:
+    """Is it the ledger that was asked for, also inside? Raises Stopped, RecordedError."""
+    found = read_header(split_ledger(one.recorded))["ledger_index"]
+    if found != index:
+        raise Stopped(
+            "other_ledger", f"asked for ledger {index}, its header says {found}", index, one.recorded
+        )
 
 
 def linked(fetched: list[Fetched]) -> list[Fetched]:

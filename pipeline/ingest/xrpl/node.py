@@ -30,11 +30,15 @@ from pipeline.ingest.xrpl.address import SETTING, Address
 
 API_VERSION: Final = 2
 BACKOFF_S: Final = (0.25, 30.0)  # between attempts to connect: first, longest
+FRAME_BYTES_MAX: Final = 256 << 20  # a liar must not fill our memory; the largest ledger seen has 3 MB
 CLOSE_S: Final = 2.0
 COOL_S: Final = (1.0, 60.0)  # a node that failed is not asked for so long: first, longest
 DISTRUST_S: Final = (30.0, 3600.0)  # one that gave what can't be
 
 _NOT_SYNCED: Final = frozenset({"notSynced", "noNetwork", "noCurrent", "noClosed", "amendmentBlocked"})
+_REFUSED: Final = frozenset(
+    {"unknownCmd", "invalidParams", "noPermission", "notSupported", "notImpl", "unknownOption"}
+)
 _BUSY: Final = frozenset({"slowDown", "tooBusy", "jsonTooBig"})
 
 
@@ -54,6 +58,12 @@ class NotSynced(NodeError):
     """The node has no validated ledger at the moment; says nothing about the ledger."""
 
     reason = "not_synced"
+
+
+class Refused(NodeError):
+    """The node does not answer such a request: asking again changes nothing."""
+
+    reason = "refused"
 
 
 class Busy(NodeError):
@@ -79,7 +89,7 @@ class Unusable(NodeError):
 
 
 class Connection(AsyncWebsocketClient):
-    """xrpl-py's client, with frames of any size, and with an end that can be seen.
+    """xrpl-py's client, with larger frames, and with an end that can be seen.
 
     xrpl-py's own reader stops for good at an answer that comes twice, and a request on a closed
     connection waits out its timeout.
@@ -90,7 +100,7 @@ class Connection(AsyncWebsocketClient):
         self.ended = asyncio.Event()
 
     async def _do_open(self) -> None:
-        self._websocket = await connect(self.url, max_size=None, open_timeout=10, max_queue=256)
+        self._websocket = await connect(self.url, max_size=FRAME_BYTES_MAX, open_timeout=10, max_queue=256)
         self._messages = asyncio.Queue()
         self._handler_task = asyncio.create_task(self._handler())
 
@@ -240,7 +250,7 @@ class Node:
         if code in _NOT_SYNCED:
             self.state.synced = False
             raise NotSynced(said)
-        raise (Busy if code in _BUSY else NodeError)(said)
+        raise (Busy if code in _BUSY else Refused if code in _REFUSED else NodeError)(said)
 
     def drop(self) -> None:
         """End the connection: `run` makes a new one."""

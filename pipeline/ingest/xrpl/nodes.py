@@ -18,7 +18,6 @@ from pipeline.ingest.xrpl.address import SETTING, Address
 from pipeline.ingest.xrpl.node import Node, NodeError, NotFound, NotSynced, Unreachable, Unusable
 
 POLL_S: Final = 2.0
-PATIENCE_S: Final = 30.0
 BEHIND: Final = 4  # ledgers that a node may be behind the newest one and still count as current
 
 
@@ -196,32 +195,6 @@ class Nodes:
         if asked and lacking == asked:
             raise Missing(f"no node has ledger {index} ({asked} asked)")
         raise NoNode(f"no node can be asked for ledger {index}: {self.troubles()}")
-
-    async def ask(self, request: Mapping[str, Any], patience_s: float = PATIENCE_S) -> dict[str, Any]:
-        """Any request, to one node after another, again and again for `patience_s`. Raises NoNode, Missing."""
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                return await self._ask_all(request)
-            except NoNode:
-                if time.monotonic() >= deadline:
-                    raise
-                await self.wait(0.2)
-
-    async def _ask_all(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        fields = {name: value for name, value in request.items() if name not in ("command", "api_version")}
-        index = fields.get("ledger_index")
-        lacking = asked = 0
-        for node in self.candidates(index if isinstance(index, int) else self.tip):
-            asked += 1
-            try:
-                return await node.ask(str(request["command"]), **fields)
-            except NodeError as error:
-                node.failed(error)
-                lacking += isinstance(error, NotFound)
-        if asked and asked == lacking:
-            raise Missing(f"no node has what {request['command']} asks for")
-        raise NoNode(f"setting {SETTING}: no node can be asked: {self.troubles()}")
 
     def announced(self, index: int) -> Counter[str]:
         """Hashes that nodes announced for a ledger, with how many did."""

@@ -8,6 +8,7 @@ has; or, when the embedded broker has forgotten all, the first ledger that this 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -20,14 +21,16 @@ from pipeline.domain.decode.xrpl_shapes import read_header, split_ledger
 from pipeline.domain.verdict import Level, Watermark
 from pipeline.ingest.chains import Chain, ChainRegister, Network
 from pipeline.ingest.publish import LEDGERS, VERDICTS
-from pipeline.ingest.xrpl.node import Node, NodeError
+from pipeline.ingest.xrpl.address import SETTING
+from pipeline.ingest.xrpl.node import Node, NodeError, NotFound
 from pipeline.ingest.xrpl.nodes import Expected, Nodes, checked
 from schemas.codec import Codec, WireError
 from schemas.records import XrplLedger
 from topics.tail import last_message
 
 TOLD_LEDGERS: Final = 4  # first ledgers by which an unnamed chain is known again
-ROUNDS: Final = 8  # all nodes are asked so often for a header before it counts as missing or disputed
+ROUNDS: Final = 4  # all nodes must say so often that they have not a ledger
+PATIENCE_S: Final = 30.0
 PAUSE_S: Final = 0.5
 
 
@@ -91,23 +94,31 @@ async def agreed_header(nodes: Nodes, index: int) -> dict[str, Any] | None:
     """The header that more than half of the nodes give, its hash recomputed; None if none has the ledger.
 
     Which chain is followed is decided by it, so one node's word is not enough where there are several.
-    Raises StartError if they do not agree.
+    Raises StartError if they do not agree, or if no node answers.
     """
     found: dict[str, dict[str, Any]] = {}
-    for _ in range(ROUNDS):
+    deadline, lacking_rounds = time.monotonic() + PATIENCE_S, 0
+    while time.monotonic() < deadline:
         votes: Counter[str] = Counter()
-        for node in nodes.candidates(index):
-            with contextlib.suppress(NodeError, RecordedError):
+        candidates, lacking = nodes.candidates(index), 0
+        for node in candidates:
+            try:
                 header = await header_of_node(node, index)
-                found[header["ledger_hash"]] = header
-                votes[header["ledger_hash"]] += 1
+            except (NodeError, RecordedError) as error:
+                lacking += isinstance(error, NotFound)
+                continue
+            found[header["ledger_hash"]] = header
+            votes[header["ledger_hash"]] += 1
         for ledger_hash, count in votes.most_common(1):
             if 2 * count > votes.total():
                 return found[ledger_hash]
+        lacking_rounds += bool(candidates) and lacking == len(candidates)
+        if lacking_rounds >= ROUNDS and not found:
+            return None
         await nodes.wait(PAUSE_S)
     if found:
         raise StartError(f"the nodes do not agree on ledger {index}: {', '.join(sorted(found))}")
-    return None
+    raise StartError(f"setting {SETTING}: no node answers for ledger {index}: {nodes.troubles()}")
 
 
 async def header_of_node(node: Node, index: int) -> dict[str, Any]:

@@ -47,9 +47,7 @@ class Witnesses:
 
     async def of_last(self, index: int, ledger_hash: str, giver: Node) -> Votes:
         """Votes on the last ledger of a batch: what nodes announced, else what they answer."""
-        words = {
-            node.name: node.state.hashes[index] for node in self._nodes.nodes if index in node.state.hashes
-        }
+        words = self._announced(index)
         asked = [
             node for node in self._nodes.candidates(index)
             if node.name not in words and node is not giver and may_have(node, index)
@@ -60,17 +58,24 @@ class Witnesses:
     async def of_next(self, index: int, ledger_hash: str, giver: Node, parent_hash: str | None) -> Votes:
         """Votes on the ledger that comes next, `parent_hash` being the one published last (None: not known).
 
-        Only a node whose ledger follows ours has a say, also one that rests; and its word stays until this
+        A node whose ledger does not follow ours has no say, one that rests has; and a word stays until this
         ledger is published, or whoever is there alone for a moment would decide.
         """
         if index != self._index:
             self._index, self._words = index, {}
+        self._words |= self._announced(index)
         asked = [n for n in self._nodes.nodes if n.state.connected and n.state.synced and n is not giver]
         for name, header in (await self._headers(asked, index)).items():
-            if parent_hash is None or header["parent_hash"] == parent_hash:
-                self._words[name] = header["ledger_hash"]
+            self._words[name] = header["ledger_hash"]
+            if parent_hash is not None and header["parent_hash"] != parent_hash:
+                del self._words[name]
         self._words[giver.name] = ledger_hash
         return _votes(self._words, ledger_hash)
+
+    def _announced(self, index: int) -> dict[str, str]:
+        """The hashes that nodes announced for a ledger."""
+        told = ((node.name, node.state.hashes.get(index)) for node in self._nodes.nodes)
+        return {name: ledger_hash for name, ledger_hash in told if ledger_hash is not None}
 
     async def _headers(self, nodes: Iterable[Node], index: int) -> dict[str, dict[str, Any]]:
         """Headers that nodes give in time, by the node's name."""
