@@ -7,7 +7,8 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,10 @@ class Telling:
         self._started = time.monotonic()
         self._told = 0.0
 
-    def tell(self, state: Published, ended: bool = False, **more: Any) -> None:
+    def tell(
+        self, state: Published, line: Callable[[], str] | None = None, ended: bool = False, **more: Any
+    ) -> None:
+        """`line` is what a person is told, if anything."""
         now = time.monotonic()
         if not ended and now - self._told < (TELL_S if self._supervised else PRINT_S):
             return
@@ -60,6 +64,8 @@ class Telling:
                 orjson.dumps({**_status(state, now - self._started), "ended": ended, **more}) + b"\n"
             )
             sys.stdout.buffer.flush()
+        elif line is not None:
+            print(line(), flush=True)
 
     def seconds(self) -> float:
         return time.monotonic() - self._started
@@ -145,9 +151,7 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
 
     def tell(ingest: XrplIngest) -> None:
         figures.count(ingest)
-        telling.tell(ingest.state, nodes=_nodes(ingest))
-        if not supervised:
-            _print_now_and_then(ingest, telling)
+        telling.tell(ingest.state, lambda: _line(ingest, telling.seconds()), nodes=_nodes(ingest))
 
     try:
         ingest = XrplIngest(settings, wanted, tell)
@@ -174,9 +178,7 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
     ) as error:
         return _wrong(str(error), 1)
     state = ingest.state
-    telling.tell(state, ended=True, nodes=_nodes(ingest))
-    if not supervised and ingest.chain is not None:
-        print(_line(ingest, telling.seconds()))
+    telling.tell(state, lambda: _line(ingest, telling.seconds()), ended=True, nodes=_nodes(ingest))
     return 3 if state.gaps and not supervised else 0
 
 
@@ -184,7 +186,7 @@ class Figures:
     """The ingest's metrics: what was published since the last look, how long it took, how its nodes are."""
 
     def __init__(self) -> None:
-        self._ledgers = self._transactions = 0
+        self._ledgers = self._transactions = self._measured = 0
 
     def count(self, ingest: XrplIngest) -> None:
         state, follower = ingest.state, ingest.follower
@@ -196,8 +198,10 @@ class Figures:
             state.verified_up_to,
         )  # fmt: skip
         self._ledgers, self._transactions = state.ledgers, state.transactions
-        while follower.untold:
-            metrics.ingest_latency(name, follower.untold.popleft())
+        fresh = min(follower.measured - self._measured, len(follower.latencies))
+        for seconds in islice(follower.latencies, len(follower.latencies) - fresh, None):
+            metrics.ingest_latency(name, seconds)
+        self._measured = follower.measured
         gap = state.open_gap
         metrics.ingest_gap(name, gap[1] - gap[0] + 1 if gap else 0)
 
@@ -262,15 +266,6 @@ def _nodes(ingest: XrplIngest) -> list[dict[str, Any]]:
         }
         for node in ingest.nodes.nodes
     ]
-
-
-_printed = [0.0]
-
-
-def _print_now_and_then(ingest: XrplIngest, telling: Telling) -> None:
-    if telling.seconds() - _printed[0] >= PRINT_S:
-        _printed[0] = telling.seconds()
-        print(_line(ingest, telling.seconds()), flush=True)
 
 
 def _line(ingest: XrplIngest, seconds: float) -> str:

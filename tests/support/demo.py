@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -30,10 +31,10 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-def tidebook(*arguments: str | Path, timeout_s: float = 240) -> Ended:
+def tidebook(*arguments: str | Path, timeout_s: float = 240, env: Mapping[str, str] | None = None) -> Ended:
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.cli", *map(str, arguments)],
-        capture_output=True, text=True, timeout=timeout_s, check=False,
+        capture_output=True, text=True, timeout=timeout_s, check=False, env={**os.environ, **(env or {})},
     )  # fmt: skip
     return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -28,6 +28,7 @@ CONTROL: Final = (
     "MintGuard",
     "MembershipNFTRegistry",
 )
+NFTS: Final = ("nft", "MembershipNFTRegistry")
 FUNGIBLE: Final = ("coin", "huge", "fee", "silent_fee", "rebasing")
 _REASONS: Final = ("", "audit", "sanctions list", "Prüfung läuft — bitte warten", "x" * 90)
 
@@ -278,12 +279,17 @@ def _made_token(s: Scenario) -> None:
 
 
 def _role(s: Scenario) -> None:
-    name, admin = s.random.choice(CONTROL), 0 if s.random.random() < 0.9 else s.who()
+    """Grant, often revoke again at once; now and then another admin role, or a caller who may not."""
+    contract, admin = s.world.contracts[s.random.choice(CONTROL)], 0 if s.random.random() < 0.9 else s.who()
     role = Web3.keccak(
         text=s.random.choice(("COMPLIANCE_ROLE", "OPERATOR_ROLE", "GUARDIAN_ROLE", "ORACLE_ROLE"))
     )
     account = keys()[s.random.randrange(1, ACCOUNTS)].address
-    s.call(s.world.contracts[name], s.random.choice(("grantRole", "revokeRole")), role, account, sender=admin)
+    s.call(contract, "grantRole", role, account, sender=admin)
+    if s.random.random() < 0.5:
+        s.call(contract, "revokeRole", role, account, sender=admin)
+    if s.random.random() < 0.2:
+        s.call(contract, "setRoleAdmin", bytes(31) + b"\1", role, sender=admin)
 
 
 def _upgrade(s: Scenario) -> None:
@@ -329,24 +335,25 @@ def _mint_control(s: Scenario) -> None:
     """Approve, execute or record a burn; sometimes what no rule of the bank allows."""
     amount, paid = s.random.randrange(1, 10**11), f"{s.random.getrandbits(256):064X}"
     which = s.random.choice(("requestMint", "requestMint", "confirmMint", "recordBurn"))
+    amount = amount // 100 if which == "recordBurn" else amount
     s.call(s.world.MintGuard, which, amount, s.bytes32() if which == "requestMint" else paid, sender=0)
 
 
 def _membership(s: Scenario) -> None:
-    token, which = s.bytes32(8), s.random.choice(("issue", "issue", "changeTier", "revoke", "expire"))
-    args = {
-        "issue": (
-            s.address(),
-            token,
-            s.random.randrange(4),
-            s.random.choice((0, s.chain.timestamp)),
-            "ipfs://card",
-        ),
-        "changeTier": (token, s.random.randrange(4)),
-        "revoke": (token, s.random.choice(_REASONS)),
-        "expire": (token,),
-    }[which]
-    s.call(s.world.MembershipNFTRegistry, which, *args, sender=0)
+    """Tokens 0 to 5 are memberships, 6 to 11 node access; sometimes what the token's state forbids."""
+    token, until = s.random.randrange(TOKEN_IDS), s.random.choice((0, s.chain.timestamp + 60))
+    stands = owner_of(s.world.MembershipNFTRegistry, token) is not None
+    args: tuple[Any, ...]
+    if stands == (s.random.random() < 0.1):  # one in ten is refused
+        args = ("issue", token, s.address(), s.bytes32(), s.bytes32(8), s.random.randrange(4), until)
+        if token >= TOKEN_IDS // 2:
+            args = ("grantNodeAccess", token, s.address(), s.bytes32(8), s.random.randrange(2), until)
+    elif s.random.random() < 0.5:
+        args = ("renew", token, s.random.randrange(4), until)
+    else:
+        revoke = "revoke" if token < TOKEN_IDS // 2 else "revokeNodeAccess"
+        args = (revoke, token, s.random.choice(_REASONS))
+    s.call(s.world.MembershipNFTRegistry, *args, sender=0)
 
 
 def _odd(s: Scenario) -> None:

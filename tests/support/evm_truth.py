@@ -16,7 +16,7 @@ from web3 import Web3
 from web3.contract import Contract
 
 from tests.support.evm_chain import Chain, keys
-from tests.support.evm_scenario import FUNGIBLE, TOKEN_IDS, World, factory_tokens
+from tests.support.evm_scenario import FUNGIBLE, NFTS, TOKEN_IDS, World, factory_tokens
 
 Json = dict[str, Any]
 COLLECTOR = Web3.to_checksum_address(f"0x{0xFEE:040x}")  # takes the fees of FeeOnTransfer
@@ -48,7 +48,7 @@ _GAS_PARTS = tuple(Gas.__dataclass_fields__)
 class Truth:
     """One block's state. Addresses in lower case, zero balances left out, amounts in the smallest unit.
 
-    `balances`, `supply`: by token contract; `multi`: ERC-1155 by (holder, id); `owners`: ERC-721 by id;
+    `balances`, `supply`: by token contract; `multi`: ERC-1155 by (holder, id); `owners`: by ERC-721 contract and id;
     `gas`: by payer since block 1; `native`: wei by address; `control`: what the control contracts answer.
     """
 
@@ -58,7 +58,7 @@ class Truth:
     supply: dict[str, int] = field(default_factory=dict)
     multi: dict[tuple[str, int], int] = field(default_factory=dict)
     multi_supply: dict[int, int] = field(default_factory=dict)
-    owners: dict[int, str] = field(default_factory=dict)
+    owners: dict[str, dict[int, str]] = field(default_factory=dict)
     gas: dict[str, Gas] = field(default_factory=dict)
     native: dict[str, int] = field(default_factory=dict)
     control: Json = field(default_factory=dict)
@@ -70,7 +70,7 @@ def truth(chain: Chain, world: World, number: int | None = None, holders: Iterab
     before = _hash(chain, number)
     asked = sorted({*known_addresses(world), *(Web3.to_checksum_address(holder) for holder in holders)})
     tokens = [
-        *(world.contracts[name] for name in (*FUNGIBLE, "weth", "nft")),
+        *(world.contracts[name] for name in (*FUNGIBLE, "weth", *NFTS)),
         *factory_tokens(chain, world, number),
     ]
     found = Truth(
@@ -82,7 +82,10 @@ def truth(chain: Chain, world: World, number: int | None = None, holders: Iterab
         ),
         multi=multi_balances(chain, world.multi, asked, number),
         multi_supply=_held(chain, number, {i: (world.multi, "totalSupply", (i,)) for i in range(TOKEN_IDS)}),
-        owners=owners(chain, world.nft, number),
+        owners={
+            world.contracts[name].address.lower(): owners(chain, world.contracts[name], number)
+            for name in NFTS
+        },
         gas=gas_by_payer(chain, 1, number),
         native=native_balances(chain, asked, number),
         control=control_state(world, number),

@@ -311,7 +311,7 @@ class Node:
         except (OSError, TimeoutError, WebSocketException, EOFError) as error:
             tls = isinstance(error, ConnectionResetError) and self.address.url.startswith("wss:")
             hint = " (in the TLS handshake: is it ws:// rather than wss://?)" if tls else ""
-            raise Unreachable(f"{self.name}: {error or type(error).__name__}{hint}") from None
+            raise Unreachable(f"{self.name}: {str(error) or type(error).__name__}{hint}") from None
 
     async def _greet(self) -> None:
         """Is it of our chain? Then subscribe. A node that is not synced yet is asked again by the pool."""

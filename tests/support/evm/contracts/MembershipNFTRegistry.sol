@@ -2,69 +2,63 @@
 pragma solidity ^0.8.20;
 
 import "./Control.sol";
+import "./Nfts.sol";
 
-/// S2, contract 5: memberships that XRPL NFTs stand for. S2 names no events; these follow its table
-/// membership_nfts (wallet, xrpl_nft_id, tier, status, expires_at, metadata_uri) and its two endings,
-/// revoked and expired.
-contract MembershipNFTRegistry is Control {
+/// S2, contract 5: memberships and node access as ERC-721 tokens that mirror XRPL NFTs. S2 leaves its events open;
+/// these are the ones decided in docs/decisions/0009-evm-decoding.md.
+contract MembershipNFTRegistry is Control, Erc721Core {
     bytes32 public constant REGISTRAR_ROLE = keccak256("REGISTRAR_ROLE");
 
     enum Tier { Basic, Pro, Otc, Internal }
-    enum Status { None, Active, Revoked, Expired }
-
-    struct Membership {
-        address wallet;
-        Tier tier;
-        Status status;
-        uint256 expiresAt;
-    }
-
-    /// By XRPL NFTokenID (256 bits).
-    mapping(bytes32 => Membership) public memberships;
+    enum Plan { InfraBasic, InfraPremium }
 
     event MembershipIssued(
-        address indexed wallet, bytes32 indexed xrplNftId, Tier tier, uint256 expiresAt, string metadataUri
+        uint256 indexed tokenId,
+        address indexed member,
+        bytes32 indexed kycId,
+        bytes32 xrplNftId,
+        Tier tier,
+        uint256 expiresAt
     );
-    event MembershipTierChanged(address indexed wallet, bytes32 indexed xrplNftId, Tier tier);
-    event MembershipRevoked(address indexed wallet, bytes32 indexed xrplNftId, string reason);
-    event MembershipExpired(address indexed wallet, bytes32 indexed xrplNftId, uint256 expiredAt);
+    event MembershipRenewed(uint256 indexed tokenId, Tier tier, uint256 expiresAt);
+    event MembershipRevoked(uint256 indexed tokenId, address indexed member, string reason);
+    event NodeAccessGranted(
+        uint256 indexed tokenId, address indexed member, bytes32 xrplNftId, Plan plan, uint256 expiresAt
+    );
+    event NodeAccessRevoked(uint256 indexed tokenId, address indexed member, string reason);
 
     function initialize() public initializer {
         _grantRole(DEFAULT_ADMIN_ROLE, msg.sender);
         _grantRole(REGISTRAR_ROLE, msg.sender);
     }
 
-    function issue(address wallet, bytes32 xrplNftId, Tier tier, uint256 expiresAt, string calldata metadataUri)
+    function issue(
+        uint256 tokenId, address member, bytes32 kycId, bytes32 xrplNftId, Tier tier, uint256 expiresAt
+    ) external onlyRole(REGISTRAR_ROLE) {
+        _mint(member, tokenId);
+        emit MembershipIssued(tokenId, member, kycId, xrplNftId, tier, expiresAt);
+    }
+
+    function renew(uint256 tokenId, Tier tier, uint256 expiresAt) external onlyRole(REGISTRAR_ROLE) {
+        ownerOf(tokenId);
+        emit MembershipRenewed(tokenId, tier, expiresAt);
+    }
+
+    function revoke(uint256 tokenId, string calldata reason) external onlyRole(REGISTRAR_ROLE) {
+        emit MembershipRevoked(tokenId, ownerOf(tokenId), reason);
+        _burn(tokenId);
+    }
+
+    function grantNodeAccess(uint256 tokenId, address member, bytes32 xrplNftId, Plan plan, uint256 expiresAt)
         external
         onlyRole(REGISTRAR_ROLE)
     {
-        require(memberships[xrplNftId].status == Status.None, "ALREADY_ISSUED");
-        memberships[xrplNftId] = Membership(wallet, tier, Status.Active, expiresAt);
-        emit MembershipIssued(wallet, xrplNftId, tier, expiresAt, metadataUri);
+        _mint(member, tokenId);
+        emit NodeAccessGranted(tokenId, member, xrplNftId, plan, expiresAt);
     }
 
-    function changeTier(bytes32 xrplNftId, Tier tier) external onlyRole(REGISTRAR_ROLE) {
-        Membership storage known = _active(xrplNftId);
-        known.tier = tier;
-        emit MembershipTierChanged(known.wallet, xrplNftId, tier);
-    }
-
-    function revoke(bytes32 xrplNftId, string calldata reason) external onlyRole(REGISTRAR_ROLE) {
-        Membership storage known = _active(xrplNftId);
-        known.status = Status.Revoked;
-        emit MembershipRevoked(known.wallet, xrplNftId, reason);
-    }
-
-    /// Anyone may say so once the time has passed.
-    function expire(bytes32 xrplNftId) external {
-        Membership storage known = _active(xrplNftId);
-        require(known.expiresAt > 0 && block.timestamp > known.expiresAt, "NOT_EXPIRED");
-        known.status = Status.Expired;
-        emit MembershipExpired(known.wallet, xrplNftId, known.expiresAt);
-    }
-
-    function _active(bytes32 xrplNftId) private view returns (Membership storage known) {
-        known = memberships[xrplNftId];
-        require(known.status == Status.Active, "NOT_ACTIVE");
+    function revokeNodeAccess(uint256 tokenId, string calldata reason) external onlyRole(REGISTRAR_ROLE) {
+        emit NodeAccessRevoked(tokenId, ownerOf(tokenId), reason);
+        _burn(tokenId);
     }
 }

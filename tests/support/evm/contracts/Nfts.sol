@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: UNLICENSED
 pragma solidity ^0.8.20;
 
-/// ERC-721 without receivers' hooks. Anyone may mint a free id.
-contract Erc721 {
+/// ERC-721 without receivers' hooks; who mints and burns is for others to say.
+abstract contract Erc721Core {
     mapping(uint256 => address) private owners;
     mapping(address => uint256) public balanceOf;
     mapping(uint256 => address) public getApproved;
@@ -16,18 +16,6 @@ contract Erc721 {
     function ownerOf(uint256 tokenId) public view returns (address) {
         require(owners[tokenId] != address(0), "NO_TOKEN");
         return owners[tokenId];
-    }
-
-    function mint(address to, uint256 tokenId) external {
-        require(owners[tokenId] == address(0), "TAKEN");
-        totalSupply++;
-        _give(address(0), to, tokenId);
-    }
-
-    function burn(uint256 tokenId) external {
-        require(ownerOf(tokenId) == msg.sender, "NOT_OWNER");
-        totalSupply--;
-        _give(msg.sender, address(0), tokenId);
     }
 
     function approve(address approved, uint256 tokenId) external {
@@ -48,12 +36,35 @@ contract Erc721 {
         _give(from, to, tokenId);
     }
 
+    function _mint(address to, uint256 tokenId) internal {
+        require(owners[tokenId] == address(0), "TAKEN");
+        totalSupply++;
+        _give(address(0), to, tokenId);
+    }
+
+    function _burn(uint256 tokenId) internal {
+        totalSupply--;
+        _give(ownerOf(tokenId), address(0), tokenId);
+    }
+
     function _give(address from, address to, uint256 tokenId) private {
         delete getApproved[tokenId];
         if (from != address(0)) balanceOf[from]--;
         if (to != address(0)) balanceOf[to]++;
         owners[tokenId] = to;
         emit Transfer(from, to, tokenId);
+    }
+}
+
+/// Anyone may mint a free id, its owner may burn it.
+contract Erc721 is Erc721Core {
+    function mint(address to, uint256 tokenId) external {
+        _mint(to, tokenId);
+    }
+
+    function burn(uint256 tokenId) external {
+        require(ownerOf(tokenId) == msg.sender, "NOT_OWNER");
+        _burn(tokenId);
     }
 }
 
