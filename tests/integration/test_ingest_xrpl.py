@@ -239,7 +239,10 @@ def test_two_ingests_at_once_are_harmless(tmp_path):
     whole_and_in_order(asyncio.run(scenario()), 1, LAST)
 
 
-SEEDS = [int(seed) for seed in os.environ.get("TIDEBOOK_STORM_SEEDS", "1,2").split(",")]
+# Kept because they once failed: 3, a node's "not validated" at the start counted as "nobody has it"; 4, a lying
+# node's first ledger decided which chain is followed; 24, a cancellation lost by wait_for left a task for ever.
+KEPT_SEEDS = "2,3,4,24"
+SEEDS = [int(seed) for seed in os.environ.get("TIDEBOOK_STORM_SEEDS", KEPT_SEEDS).split(",")]
 STORM_LAST = 341  # the node's own state after it is known
 
 
