@@ -14,7 +14,7 @@ from pipeline import metrics
 from pipeline.agents.assets import AssetsRole
 from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
-from pipeline.agents.runtime import Role, Worker
+from pipeline.agents.runtime import SETUP_EXIT, Role, Worker
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from schemas.loader import by_topic, schemas
@@ -96,7 +96,11 @@ def work(name: str, settings: Settings, supervised: bool) -> int:
             os._exit(status)
         return status
 
-    return asyncio.run(main())
+    try:
+        return asyncio.run(main())
+    except metrics.MetricsError as error:
+        sys.stderr.write(f"tidebook work {name}: {error}\n")
+        return SETUP_EXIT
 
 
 def serve_metrics(settings: Settings, health: metrics.Health) -> metrics.Server | None:

@@ -86,6 +86,20 @@ def identify(run: Run) -> Chain:
     return chain
 
 
+def environment(settings: Settings, kafka_url: str, web_port: int, embedded: bool) -> dict[str, str]:
+    """What the children of one run are told; `embedded`: the broker is one that was started for it."""
+    told = {
+        "TIDEBOOK_DATA_DIR": str(settings.data_dir),
+        "TIDEBOOK_KAFKA_URL": kafka_url,
+        "TIDEBOOK_WEB_PORT": str(web_port),
+        "TIDEBOOK_METRICS_PORT": "0",  # one port can't be all children's
+    }
+    if embedded:  # an Apache Kafka tells its topics' epochs itself
+        told["TIDEBOOK_EPOCH"] = settings.epoch or uuid.uuid4().hex
+        told["TIDEBOOK_BROKER_SESSION_S"] = str(EMBEDDED_SESSION_S)
+    return told
+
+
 async def run_pipeline(run: Run, watch: Watch) -> None:
     """Run until everything published is applied. Fills in `run`; raises ChildFailed on a role's death."""
     settings = run.settings
@@ -96,14 +110,7 @@ async def run_pipeline(run: Run, watch: Watch) -> None:
     url = await broker.start(logs / "broker.log") if broker else settings.kafka_url
     web_port = free_port()
     run.web = f"http://127.0.0.1:{web_port}/holdings/"
-    env = {
-        "TIDEBOOK_DATA_DIR": str(settings.data_dir),
-        "TIDEBOOK_KAFKA_URL": url,
-        "TIDEBOOK_EPOCH": settings.epoch or uuid.uuid4().hex,
-        "TIDEBOOK_WEB_PORT": str(web_port),
-        **({"TIDEBOOK_BROKER_SESSION_S": str(EMBEDDED_SESSION_S)} if broker else {}),
-    }
-    supervisor = Supervisor(logs, env)
+    supervisor = Supervisor(logs, environment(settings, url, web_port, embedded=broker is not None))
     try:
         assert run.chain is not None
         await apply_topics(url, chains=run.chain.partition + 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 import time
@@ -119,9 +118,7 @@ def ingest_files(
             publisher = Publisher(chain, codec, producer, mark, settings.epoch)
             return await publish_recording(read_ledgers(files), line, publisher, telling.tell)
         finally:
-            with contextlib.suppress(TimeoutError):  # a broker that is away must not hold us
-                async with asyncio.timeout(5):
-                    await producer.stop()
+            await producer.stop()
 
     quiet_clients()
     spare_the_collector()

@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,8 +22,9 @@ import orjson
 
 from pipeline.agents.runtime import AGAIN_EXIT
 from pipeline.app import ROLES
-from pipeline.demo import EMBEDDED_SESSION_S, default_recording
+from pipeline.demo import default_recording, environment
 from pipeline.ingest.chains import LOCAL_FIRST, ChainRegister, chain_partitions
+from pipeline.lag.watch import UP_FILE
 from pipeline.recorded_node import RecordedNode
 from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker, Supervisor, free_port
@@ -32,7 +32,6 @@ from topics.apply import apply_topics
 
 RESTARTS_MAX = 5  # of one child within RESTARTS_S
 RESTARTS_S = 600.0
-TOLD = "up.json"
 
 
 @dataclass
@@ -84,21 +83,8 @@ def _partitions(settings: Settings) -> int:
 def _environment(up: Up, embedded: bool) -> dict[str, str]:
     port = free_port()
     up.web = f"http://127.0.0.1:{port}/holdings/"
-    return {
-        "TIDEBOOK_DATA_DIR": str(up.settings.data_dir),
-        "TIDEBOOK_KAFKA_URL": up.kafka_url,
-        "TIDEBOOK_WEB_PORT": str(port),
-        "TIDEBOOK_METRICS_PORT": "0",
-        **({"TIDEBOOK_XRPL_URLS": up.node_url} if up.node_url else {}),
-        **(
-            {
-                "TIDEBOOK_EPOCH": up.settings.epoch or uuid.uuid4().hex,
-                "TIDEBOOK_BROKER_SESSION_S": str(EMBEDDED_SESSION_S),
-            }
-            if embedded
-            else {}
-        ),
-    }
+    nodes = {"TIDEBOOK_XRPL_URLS": up.node_url} if up.node_url else {}
+    return {**environment(up.settings, up.kafka_url, port, embedded), **nodes}
 
 
 @asynccontextmanager
@@ -129,7 +115,7 @@ async def _node(up: Up) -> AsyncIterator[None]:
 @contextlib.contextmanager
 def _told(up: Up):  # type: ignore[no-untyped-def]
     """up.json while we run: where other commands find the broker and the pages."""
-    path = up.settings.data_dir / TOLD
+    path = up.settings.data_dir / UP_FILE
     draft = path.with_suffix(".draft")
     told = {
         "pid": os.getpid(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -107,9 +106,7 @@ class XrplIngest:
                 await self.follower.run()
                 return publisher.state
         finally:
-            with contextlib.suppress(TimeoutError):  # a broker that is away must not hold us
-                async with asyncio.timeout(5):
-                    await producer.stop()
+            await producer.stop()
 
     async def _starting_state(
         self, nodes: Nodes, index: int, line: LedgerLine, publisher: Publisher, codec: Codec

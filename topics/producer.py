@@ -6,6 +6,7 @@ runs.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ from topics.plan import MAX_MESSAGE_BYTES
 
 BATCH_BYTES = MAX_MESSAGE_BYTES // 2  # the broker's limit is on whole batches
 REQUEST_TIMEOUT_MS = 30_000
+STOP_TIMEOUT_S = 5.0
 TOPIC_ASKED_MAX, TOPIC_WAIT_S = 5, 0.2
 
 __all__ = ["NoSuchTopic", "Outgoing", "Producer"]
@@ -67,10 +69,13 @@ class Producer:
         self._producer = plain
 
     async def stop(self) -> None:
-        """Flush and disconnect; a second call does nothing."""
+        """Disconnect; a second call does nothing. What was sent is acknowledged; a broker that is away must not
+        hold us."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await producer.stop()
 
     async def send_many(self, messages: Sequence[Outgoing]) -> dict[str, dict[int, int]]:
         """Publish and wait for every acknowledgement: topic -> partition -> next offset after the last of

@@ -15,7 +15,7 @@ from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
 from pipeline.agents.starting_state import STATES, StatePages
 from pipeline.catalog import with_postings
 from pipeline.domain.account import AccountRef
-from pipeline.domain.findings import alert, connect_headers, quarantined
+from pipeline.domain.findings import alert, alerts_of, connect_headers, quarantined
 from pipeline.domain.position import PositionOverflow
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
@@ -183,14 +183,10 @@ class BooksRole:
 
     def _findings(self, block: XrplLedger, findings: list[Finding]) -> list[Outgoing]:
         found = []
-        for rule, severity, subject, transaction, evidence in findings:
-            note = alert(
-                rule, severity, block["chain"], subject, block=block["ledger_index"],
-                transaction=transaction, time=block["close_time"], evidence=evidence,
-            )  # fmt: skip
+        for note in alerts_of(findings, block["chain"], block["ledger_index"], block["close_time"]):
             if note["id"] not in self._told:
                 self._told.add(note["id"])
-                found.append(outgoing(self._codec, "control.alerts.v1", rule, note))
+                found.append(outgoing(self._codec, "control.alerts.v1", note["rule"], note))
         if block["gap_from"] is not None and block["chunk"] == 0:
             evidence = {"from": str(block["gap_from"]), "to": str(block["gap_to"])}
             note = alert(

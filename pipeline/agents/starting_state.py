@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pipeline.agents.runtime import Done, Message
 from pipeline.catalog import with_postings
-from pipeline.domain.findings import alert
+from pipeline.domain.findings import alerts_of
 from pipeline.domain.posting.legs import Finding
 from schemas.codec import Codec, WireError
 from schemas.records import XrplState
@@ -102,14 +102,8 @@ class StatePages:
         )
 
     def _findings(self, page: XrplState, findings: list[Finding]) -> list[Outgoing]:
-        found = []
-        for rule, severity, subject, transaction, evidence in findings:
-            note = alert(
-                rule, severity, page["chain"], subject, block=page["ledger_index"],
-                transaction=transaction, time=page["close_time"], evidence=evidence,
-            )  # fmt: skip
-            found.append(outgoing(self._codec, "control.alerts.v1", rule, note))
-        return found
+        notes = alerts_of(findings, page["chain"], page["ledger_index"], page["close_time"])
+        return [outgoing(self._codec, "control.alerts.v1", note["rule"], note) for note in notes]
 
 
 def _other_run(page: XrplState) -> str:

@@ -17,17 +17,8 @@ from typing import Final
 
 from eth_hash.auto import keccak
 
-from pipeline.domain.evm_rlp import (
-    Answer,
-    Contradiction,
-    Malformed,
-    Untold,
-    answers,
-    data,
-    listed,
-    quantity,
-    required,
-)
+from pipeline.domain.evm_rlp import Answer, Malformed, answers, data, listed, quantity, required
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 
 # Words for messages, and hex in any case.
 
@@ -139,7 +130,7 @@ def check_logs_by_bloom(block: Answer, logs: Sequence[Answer], log_filter: LogFi
     """What the header's bloom alone says of an eth_getLogs answer.
 
     No logs where it can hold none: proven. A log that it does not hold, or that is not of the filter or the
-    block, is Contradiction("invented_log"). Anything else must be settled by the receipts: Untold.
+    block, is Contradiction("invented_log"). Anything else must be settled by the receipts: Unprovable.
     """
     bloom = required(block, "logsBloom")
     held = int.from_bytes(data(bloom, "logsBloom", 256), "big")
@@ -153,7 +144,7 @@ def check_logs_by_bloom(block: Answer, logs: Sequence[Answer], log_filter: LogFi
         if not holds_bits(held, bloom_bits([log])) or not log_filter.matches(log):
             raise Contradiction("invented_log", f"{name_answer(log)} cannot be in {name_block(block)}")
     if bloom_may_hold(bloom, log_filter.addresses, log_filter.topics):
-        raise Untold("the logsBloom may hold logs of the filter; only the receipts can tell")
+        raise Unprovable("the logsBloom may hold logs of the filter; only the receipts can tell")
 
 
 def compare_logs(

@@ -38,8 +38,6 @@ from pipeline.domain.evm_logs import (
 from pipeline.domain.evm_rlp import (
     DEPOSIT,
     Answer,
-    Contradiction,
-    Untold,
     answers,
     data,
     encode_receipt,
@@ -54,6 +52,7 @@ from pipeline.domain.evm_rlp import (
     told,
 )
 from pipeline.domain.evm_trie import ordered_root
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.verdict import Level
 from schemas.records import Check
 
@@ -69,7 +68,7 @@ class Head:
     hash: str
 
 
-# The checks. Each raises Contradiction where an answer is wrong and Untold where it does not tell.
+# The checks. Each raises Contradiction where an answer is wrong and Unprovable where it does not tell.
 
 
 def judge_block(
@@ -122,7 +121,7 @@ def _judged(name: str, judge: Callable[[], None], exceptions: Collection[str]) -
         return {"name": name, "outcome": "not_applicable", "detail": "the settings except this chain from it"}
     try:
         judge()
-    except Untold as error:
+    except Unprovable as error:
         return {"name": name, "outcome": "not_applicable", "detail": error.reason}
     return {"name": name, "outcome": "holds", "detail": ""}
 
@@ -130,7 +129,7 @@ def _judged(name: str, judge: Callable[[], None], exceptions: Collection[str]) -
 def check_parent(head: Head | None, block: Answer) -> None:
     """That the block follows the head. Contradiction("order" | "parent_hash"); the second may be a reorg."""
     if head is None:
-        raise Untold("the first block of its run")
+        raise Unprovable("the first block of its run")
     number = quantity(required(block, "number"), "number")
     if number != head.number + 1:
         raise Contradiction("order", f"block {number} does not follow {head.number}")
@@ -234,7 +233,7 @@ def check_gas_used(block: Answer, receipts: Sequence[Answer]) -> None:
 def check_receipts_root(block: Answer, receipts: Sequence[Answer] | None) -> None:
     """That the receipts are exactly those of the header's receiptsRoot. Contradiction("receipts_root")."""
     if receipts is None:
-        raise Untold("the receipts were not read")
+        raise Unprovable("the receipts were not read")
     root = ordered_root([encode_receipt(receipt) for receipt in receipts])
     must_equal("receipts_root", f"{name_block(block)}: receiptsRoot", required(block, "receiptsRoot"), root)
 
@@ -242,12 +241,12 @@ def check_receipts_root(block: Answer, receipts: Sequence[Answer] | None) -> Non
 def check_transactions_root(block: Answer) -> None:
     """That the transactions have their hashes and are exactly those of the header's transactionsRoot.
 
-    Contradiction("transaction_hash" | "transactions_root"); Untold where only their hashes were read.
+    Contradiction("transaction_hash" | "transactions_root"); Unprovable where only their hashes were read.
     """
     encoded = []
     for transaction in listed(required(block, "transactions"), "transactions"):
         if not isinstance(transaction, Mapping):
-            raise Untold("only the hashes of the transactions were read")
+            raise Unprovable("only the hashes of the transactions were read")
         encoded.append(encode_transaction(transaction))
         must_equal(
             "transaction_hash",
@@ -265,14 +264,14 @@ def check_derived_fields(block: Answer, receipts: Sequence[Answer]) -> None:
     """That what receipts tell beyond their root follows from the transactions.
 
     effectiveGasPrice, contractAddress, and blobGasUsed of blob transactions, each where it is told.
-    Contradiction("derived_fields"), Untold where only the hashes of the transactions were read.
+    Contradiction("derived_fields"), Unprovable where only the hashes of the transactions were read.
     """
     base_fee = block.get("baseFeePerGas")
     base = None if base_fee is None else quantity(base_fee, "baseFeePerGas")
     transactions = listed(required(block, "transactions"), "transactions")
     for transaction, receipt in zip(transactions, receipts, strict=False):
         if not isinstance(transaction, Mapping):
-            raise Untold("only the hashes of the transactions were read")
+            raise Unprovable("only the hashes of the transactions were read")
         kind = kind_of(transaction)
         due: dict[str, object] = {"type": kind, "effectiveGasPrice": effective_gas_price(transaction, base)}
         if kind != DEPOSIT:
@@ -290,7 +289,7 @@ def check_derived_fields(block: Answer, receipts: Sequence[Answer]) -> None:
 def effective_gas_price(transaction: Answer, base_fee: int | None) -> int:
     """Wei per gas that a transaction paid in a block of this base fee (None: before London); deposits 0.
 
-    Raises Untold, Malformed.
+    Raises Unprovable, Malformed.
     """
     if kind_of(transaction) == DEPOSIT:
         return 0
@@ -312,7 +311,7 @@ def created_address(transaction: Answer) -> str | None:
 
 
 def check_sender(transaction: Answer) -> None:
-    """That `from` signed the transaction: the payer of its gas. Contradiction("sender"), Untold.
+    """That `from` signed the transaction: the payer of its gas. Contradiction("sender"), Unprovable.
 
     Some milliseconds each: for the transactions that are booked, not for every one of a block. A deposit is
     not signed; its `from` is in its hash.

@@ -3,7 +3,7 @@
 A block's hash is Keccak-256 over the RLP of its header; the header covers the transactions and the receipts
 by the roots of two tries (evm_trie) over the encodings made here; a transaction's hash is that of its own
 encoding. Everything is made again from JSON-RPC answers: quantities and data in hex, or already numbers and
-bytes as web3 gives them. What an answer lacks is `Untold`: it proves nothing; what cannot stand where it
+bytes as web3 gives them. What an answer lacks is `Unprovable`: it proves nothing; what cannot stand where it
 stands is `Malformed`.
 
 RLP is encoded here and not by the library `rlp` (that decodes, in evm_trie) for its price, most of what a
@@ -20,28 +20,14 @@ from typing import Any, Final, NoReturn
 
 from eth_hash.auto import keccak
 
+from pipeline.domain.proof_errors import Contradiction, Unprovable
+
 Rlp = bytes | list["Rlp"]
 Answer = Mapping[str, Any]
 """A block, transaction, receipt or log as JSON-RPC (hex) or web3 (numbers, bytes) gives it."""
 
 DEPOSIT: Final = 0x7E
 """Type of an OP stack deposit."""
-
-
-class Untold(ValueError):
-    """The answer lacks what it takes; `.reason` says what in one line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Contradiction(ValueError):
-    """An answer contradicts itself or the chain; `.reason` names the rule in one word."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Malformed(Contradiction):
@@ -226,14 +212,14 @@ _MAY_LACK: Final = {"to", "mint", "isSystemTx"}
 
 
 def told(answer: object, name: str) -> Any:
-    """A field of an answer. Raises Untold where it is missing or null."""
+    """A field of an answer. Raises Unprovable where it is missing or null."""
     if not isinstance(answer, Mapping):
         _malformed(name, answer)
     value = answer.get(name)
     if value is None:
         if name == "yParity" and answer.get("v") is not None:
             return answer["v"]
-        raise Untold(f"the answer does not tell {name}")
+        raise Unprovable(f"the answer does not tell {name}")
     return value
 
 
@@ -241,7 +227,7 @@ def required(answer: object, name: str) -> Any:
     """A field that every node tells. Raises Malformed where it is missing: leaving it out is no excuse."""
     try:
         return told(answer, name)
-    except Untold:
+    except Unprovable:
         _malformed(name, None)
 
 
@@ -254,19 +240,19 @@ def _fields(answer: Answer, layout: Layout) -> list[Rlp]:
 def header_rlp(block: Answer) -> bytes:
     """The header of an `eth_getBlockBy…` answer in RLP, with the fields of its fork.
 
-    Which fork is told by which fields are there. Raises Untold where one is missing, also one in between
+    Which fork is told by which fields are there. Raises Unprovable where one is missing, also one in between
     (a later fork's field without an earlier's); Malformed.
     """
     given = [name for name, _ in _HEADER_BY_FORK if block.get(name) is not None]
     forked = _HEADER_BY_FORK[: len(given)]
     missing = [name for name, _ in forked if name not in given]
     if missing:
-        raise Untold(f"the answer tells {given[-1]} and not {missing[0]}")
+        raise Unprovable(f"the answer tells {given[-1]} and not {missing[0]}")
     return rlp_encode(_fields(block, _HEADER) + _fields(block, forked))
 
 
 def header_hash(block: Answer) -> str:
-    """Hash of the block, recomputed from its header: "0x" and 64 digits. Raises Untold, Malformed."""
+    """Hash of the block, recomputed from its header: "0x" and 64 digits. Raises Unprovable, Malformed."""
     return "0x" + keccak(header_rlp(block)).hex()
 
 
@@ -279,7 +265,7 @@ def kind_of(answer: Answer) -> int:
 def encode_transaction(transaction: Answer) -> bytes:
     """A signed transaction in the bytes that the transactions trie holds and its hash is over.
 
-    Raises Untold where a field is missing or its type is unknown, Malformed.
+    Raises Unprovable where a field is missing or its type is unknown, Malformed.
     """
     kind, fields = _payload(transaction)
     body = rlp_encode(fields + _fields(transaction, _SIGNATURES[kind]))
@@ -287,12 +273,12 @@ def encode_transaction(transaction: Answer) -> bytes:
 
 
 def transaction_hash(transaction: Answer) -> str:
-    """Hash of a transaction, recomputed: "0x" and 64 digits. Raises Untold, Malformed."""
+    """Hash of a transaction, recomputed: "0x" and 64 digits. Raises Unprovable, Malformed."""
     return "0x" + keccak(encode_transaction(transaction)).hex()
 
 
 def signing_hash(transaction: Answer) -> bytes:
-    """What the sender of a transaction signed (EIP-155 where `v` says so). Raises Untold, Malformed."""
+    """What the sender of a transaction signed (EIP-155 where `v` says so). Raises Unprovable, Malformed."""
     kind, fields = _payload(transaction)
     if kind:
         return keccak(bytes((kind,)) + rlp_encode(fields))
@@ -305,7 +291,7 @@ def signing_hash(transaction: Answer) -> bytes:
 def _payload(transaction: Answer) -> tuple[int, list[Rlp]]:
     kind = kind_of(transaction)
     if kind not in _TRANSACTIONS:
-        raise Untold(f"the encoding of a transaction of type {kind:#x} is not known")
+        raise Unprovable(f"the encoding of a transaction of type {kind:#x} is not known")
     return kind, _fields(transaction, _TRANSACTIONS[kind])
 
 
@@ -314,7 +300,7 @@ def encode_receipt(receipt: Answer) -> bytes:
 
     Before Byzantium it holds the state's root, since then the status. A deposit's nonce stands in it only
     where its version does (Canyon); Regolith's answers tell the nonce and leave it out of the trie. Every
-    other type has the common form. Raises Untold, Malformed (also if both root and status are told, for
+    other type has the common form. Raises Unprovable, Malformed (also if both root and status are told, for
     then the status is not covered).
     """
     kind = kind_of(receipt)
@@ -345,6 +331,6 @@ def _outcome(receipt: Answer) -> bytes:
             raise Malformed("a receipt has either a root or a status")
         return data(root, "root", 32)
     if status is None:
-        raise Untold("the receipt tells neither status nor root")
+        raise Unprovable("the receipt tells neither status nor root")
     value = quantity(status, "status")
     return bytes((value,)) if value == 1 else b"" if value == 0 else _malformed("status", status)

@@ -21,7 +21,6 @@ from eth_hash.auto import keccak
 from pipeline.domain.evm_rlp import (
     RECEIPTS_ROOT_AT,
     Answer,
-    Contradiction,
     Malformed,
     Rlp,
     data,
@@ -29,6 +28,7 @@ from pipeline.domain.evm_rlp import (
     header_rlp,
     rlp_encode,
 )
+from pipeline.domain.proof_errors import Contradiction
 
 _Item = tuple[bytes, bytes]  # the key's nibbles, one a byte; the value
 
@@ -170,7 +170,7 @@ class ProvenLog(TypedDict):
 def prove_receipt(block: Answer, receipts: Sequence[Answer], index: int) -> ReceiptProof:
     """The proof of one receipt of a block, from the answers on both.
 
-    Raises Untold where they lack what it takes, Contradiction("receipts_root" | "header_hash" |
+    Raises Unprovable where they lack what it takes, Contradiction("receipts_root" | "header_hash" |
     "malformed"), IndexError.
     """
     values = [encode_receipt(receipt) for receipt in receipts]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
+from pipeline.domain.posting.legs import Finding
 from schemas.records import Alert, Quarantined
 
 
@@ -41,6 +43,14 @@ def alert(
         "time": time,
         "evidence": orjson.dumps(evidence, option=orjson.OPT_SORT_KEYS).decode(),
     }
+
+
+def alerts_of(findings: Iterable[Finding], chain: str, block: int, time: Any) -> Iterator[Alert]:
+    """The alerts of what posting rules found in one block."""
+    for rule, severity, subject, transaction, evidence in findings:
+        yield alert(
+            rule, severity, chain, subject, block=block, transaction=transaction, time=time, evidence=evidence
+        )
 
 
 def quarantined(

@@ -102,7 +102,7 @@ class Watermark:
         told: list[Verdict] = []
         if not wrong and self.pending is not None and not self.stuck and tally.quorum:
             told.append(self._proven_by(block, source, tally))
-            self.verified_up_to, self.pending = index - 1, None
+            self.pending = None
         if not wrong and not self.stuck and (index == self.run or self.verified_up_to == index - 1):
             self.verified_up_to = index
         elif wrong:

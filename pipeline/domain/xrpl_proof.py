@@ -16,28 +16,13 @@ from typing import Any, Final
 
 from pipeline.domain.decode.xrpl_errors import NotExpanded
 from pipeline.domain.decode.xrpl_shapes import split_ledger, unwrap
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.xrpl_encode import Unencodable, encode_entry, encode_metadata, encode_transaction
 from pipeline.domain.xrpl_hash import TreeItem, transaction_id, transaction_tree_root
 from pipeline.domain.xrpl_state_tree import OutOfOrder, StateTree
 
 _OBJECTS: Final = ("tx_json", "tx", "transaction")
 _METADATA: Final = ("meta", "metaData", "metadata", "meta_blob")
-
-
-class Unprovable(ValueError):
-    """A root can't be recomputed from this recording; `.reason` says why in one line."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Contradiction(ValueError):
-    """A recording contradicts itself; `.reason` names what in one word: transaction_id or duplicate."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def transaction_root(recorded: object) -> str:

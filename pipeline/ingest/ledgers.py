@@ -16,8 +16,9 @@ from pipeline.domain.chain_link import BrokenChain, Gap, Head, check_link, head_
 from pipeline.domain.decode.xrpl import DECODER_VERSION, decode_ledger
 from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.domain.decode.xrpl_shapes import read_header, split_ledger
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.verdict import Level
-from pipeline.domain.xrpl_proof import Contradiction, Unprovable, transaction_root
+from pipeline.domain.xrpl_proof import transaction_root
 from pipeline.ingest.chains import Chain
 from pipeline.ingest.recorded import read_ledgers
 from schemas.records import Check, XrplLedger, XrplTransaction

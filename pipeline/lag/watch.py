@@ -22,7 +22,7 @@ from pipeline.settings import Settings
 from schemas.codec import Codec
 from topics.broker import CONNECT_TIMEOUT_S, admin_of
 
-UP_FILE: Final = "up.json"  # written by `tidebook up` and `demo --keep` while they run
+UP_FILE: Final = "up.json"  # written by `tidebook up` while it runs
 AGAIN_S: Final = 0.5
 LOOK_S: Final = CONNECT_TIMEOUT_S  # a broker that goes away in the middle is asked no longer
 

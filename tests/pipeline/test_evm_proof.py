@@ -24,7 +24,8 @@ from pipeline.domain.evm_proof import (
     created_address,
     judge_block,
 )
-from pipeline.domain.evm_rlp import Contradiction, Untold, encode_transaction, signing_hash, transaction_hash
+from pipeline.domain.evm_rlp import encode_transaction, signing_hash, transaction_hash
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.verdict import failing
 
 ROOT = Path(__file__).parents[2]
@@ -316,10 +317,10 @@ def test_what_is_not_told_or_not_known() -> None:
         ({"r": None}, "tell r"),
         ({"type": "0x64"}, "type 0x64"),
     ):
-        with pytest.raises(Untold, match=word):
+        with pytest.raises(Unprovable, match=word):
             encode_transaction({**transaction, **changed})
     block = {**told["block"], "withdrawalsRoot": None}
-    with pytest.raises(Untold, match="requestsHash and not withdrawalsRoot"):
+    with pytest.raises(Unprovable, match="requestsHash and not withdrawalsRoot"):
         check_header_hash(block)
     both = {**told["receipts"][0], "root": "0x" + "00" * 32}
     with pytest.raises(Contradiction, match="either a root or a status"):

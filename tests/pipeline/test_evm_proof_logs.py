@@ -17,7 +17,8 @@ from pipeline.domain.evm_logs import (
     logs_bloom,
 )
 from pipeline.domain.evm_proof import judge_block
-from pipeline.domain.evm_rlp import Contradiction, Malformed, Untold
+from pipeline.domain.evm_rlp import Malformed
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from tests.pipeline.test_evm_proof import SHARED, case, load, logs_of, needs_shared
 
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
@@ -118,7 +119,7 @@ def test_get_logs_where_only_the_header_is_known() -> None:
     logs = logs_of(receipts)
     check_logs_by_bloom(block, [], LogFilter([ABSENT]))
     for answered in ([], logs[:1], logs):
-        with pytest.raises(Untold, match="receipts"):
+        with pytest.raises(Unprovable, match="receipts"):
             check_logs_by_bloom(block, answered)
     for wrong in ({"address": ABSENT}, {"topics": ["0x" + "13" * 32]}, {"blockHash": "0x" + "00" * 32}):
         with pytest.raises(Contradiction) as caught:

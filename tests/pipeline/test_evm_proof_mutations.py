@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.domain.evm_logs import logs_bloom
 from pipeline.domain.evm_proof import Head, check_sender, judge_block
-from pipeline.domain.evm_rlp import Contradiction
+from pipeline.domain.proof_errors import Contradiction
 from pipeline.domain.verdict import Level, failing
 from tests.pipeline.test_evm_proof import case, logs_of, parent_of
 

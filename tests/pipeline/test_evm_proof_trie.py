@@ -10,7 +10,7 @@ from eth_hash.auto import keccak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.domain.evm_rlp import Contradiction, Malformed, data, encode_receipt, quantity, rlp_encode
+from pipeline.domain.evm_rlp import Malformed, data, encode_receipt, quantity, rlp_encode
 from pipeline.domain.evm_trie import (
     EMPTY_ROOT,
     check_receipt_proof,
@@ -19,6 +19,7 @@ from pipeline.domain.evm_trie import (
     prove_receipt,
     proves,
 )
+from pipeline.domain.proof_errors import Contradiction
 from tests.pipeline.test_evm_proof import case, load, logs_of
 
 ROOTS = {

@@ -14,8 +14,9 @@ import pytest
 
 from pipeline.domain.decode.xrpl_errors import NotALedger, NotValidated
 from pipeline.domain.decode.xrpl_shapes import read_header, split_ledger
+from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.xrpl_encode import encode_entry, encode_metadata, encode_transaction
-from pipeline.domain.xrpl_proof import Contradiction, Unprovable, state_root, transaction_root
+from pipeline.domain.xrpl_proof import state_root, transaction_root
 from pipeline.ingest.recorded import read_ledgers
 from tests.pipeline.test_xrpl_hash import NO_TREE
 

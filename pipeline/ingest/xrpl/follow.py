@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise, takewhile
 from typing import Any, Final
 
@@ -41,12 +42,25 @@ class Forked(Exception):
     """The nodes' chain does not lead to the ledger that was published last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fetched:
     """A ledger as a node gave it."""
 
     recorded: dict[str, Any]
     node: Node
+
+    @cached_property
+    def header(self) -> Mapping[str, Any] | None:
+        """Its header; None where it can't be read: then it will be refused."""
+        try:
+            return read_header(split_ledger(self.recorded))
+        except RecordedError:
+            return None
+
+    @property
+    def ledger_hash(self) -> str:
+        """The ledger's hash as it was given; "" where it can't be read."""
+        return str(self.header["ledger_hash"] or "") if self.header else ""
 
 
 @dataclass
@@ -217,7 +231,7 @@ class Follower:
     async def _witnessed(self, fetched: list[Fetched]) -> tuple[list[Fetched], Votes]:
         """What of the batch is judged, and the votes on it: all of it, or the first ledger where it is disputed."""
         last = self.next + len(fetched) - 1
-        ledger_hash = hash_of(fetched[-1])
+        ledger_hash = fetched[-1].ledger_hash
         signed = self._validators.validated(last) if self._validators is not None else None
         if not ledger_hash or signed == ledger_hash.upper():  # it will be refused; nodes have no say
             return fetched, Votes(1, 0)
@@ -226,13 +240,13 @@ class Follower:
             first, head = fetched[0], self._line.head
             parent = head.ledger_hash if head is not None and head.ledger_index == self.next - 1 else None
             fetched = fetched[:1]
-            votes = await self._witnesses.of_next(self.next, hash_of(first), first.node, parent)
+            votes = await self._witnesses.of_next(self.next, first.ledger_hash, first.node, parent)
         return fetched, votes
 
     def _outvoted(self, one: Fetched, votes: Votes) -> Stopped:
         return Stopped(
             "witnesses",
-            f"ledger {self.next}: {votes.others} of the nodes have another one than {hash_of(one)}",
+            f"ledger {self.next}: {votes.others} of the nodes have another one than {one.ledger_hash}",
             self.next, one.recorded,
         )  # fmt: skip
 
@@ -245,15 +259,14 @@ class Follower:
     def _contradicted(self, one: Fetched) -> Stopped | None:
         """Have the validators signed another ledger in its place? Then none of what nodes say counts."""
         assert self._validators is not None
-        try:
-            index = read_header(split_ledger(one.recorded))["ledger_index"]
-        except RecordedError:
-            return None  # it will be refused for that
+        if one.header is None:
+            return None
+        index = one.header["ledger_index"]
         signed = self._validators.validated(index)
-        if signed is None or signed == hash_of(one).upper():
+        if signed is None or signed == one.ledger_hash.upper():
             return None
         return Stopped(
-            "validations", f"ledger {index}: the validators signed {signed}, this one is {hash_of(one)}",
+            "validations", f"ledger {index}: the validators signed {signed}, this one is {one.ledger_hash}",
             index, one.recorded,
         )  # fmt: skip
 
@@ -262,7 +275,7 @@ class Follower:
         assert self._validators is not None
         deadline = time.monotonic() + VALIDATIONS_WAIT_S
         last = self.next + len(fetched) - 1
-        ledger_hash = hash_of(fetched[-1])
+        ledger_hash = fetched[-1].ledger_hash
         while last in self.seen and time.monotonic() < deadline:
             tally = Tally(**self._validators.tally(last, ledger_hash))
             if tally.reached:
@@ -274,7 +287,7 @@ class Follower:
         last = self.next + len(fetched) - 1
         deadline = time.monotonic() + WITNESS_WAIT_S
         while last in self.seen and self._nodes.current(last) > 1 and time.monotonic() < deadline:
-            if self._nodes.announced(last).total() > 1:
+            if len(self._witnesses.announced(last)) > 1:
                 return
             await self._nodes.wait(0.1)
 
@@ -361,17 +374,9 @@ class Follower:
         self.next = beyond
 
 
-def hash_of(one: Fetched) -> str:
-    """The ledger's hash as it was given; "" where it can't be read."""
-    try:
-        return str(read_header(split_ledger(one.recorded))["ledger_hash"] or "")
-    except RecordedError:
-        return ""
-
-
 def _must_be(index: int, one: Fetched) -> None:
-    """Is it the ledger that was asked for, also inside? Raises Stopped, RecordedError."""
-    found = read_header(split_ledger(one.recorded))["ledger_index"]
+    """Is it the ledger that was asked for, also inside? Raises Stopped."""
+    found = index if one.header is None else one.header["ledger_index"]  # unreadable: the decoder says how
     if found != index:
         raise Stopped(
             "other_ledger", f"asked for ledger {index}, its header says {found}", index, one.recorded
@@ -381,10 +386,6 @@ def _must_be(index: int, one: Fetched) -> None:
 def linked(fetched: list[Fetched]) -> list[Fetched]:
     """The first of them that lead to one another; at least one. Whoever is wrong is told by the nodes."""
     for place, (one, after) in enumerate(pairwise(fetched), start=1):
-        try:
-            parent = read_header(split_ledger(after.recorded))["parent_hash"]
-        except RecordedError:
-            return fetched[:place]
-        if parent != hash_of(one):
+        if after.header is None or after.header["parent_hash"] != one.ledger_hash:
             return fetched[:place]
     return fetched

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -195,10 +194,6 @@ class Nodes:
         if asked and lacking == asked:
             raise Missing(f"no node has ledger {index} ({asked} asked)")
         raise NoNode(f"no node can be asked for ledger {index}: {self.troubles()}")
-
-    def announced(self, index: int) -> Counter[str]:
-        """Hashes that nodes announced for a ledger, with how many did."""
-        return Counter(node.state.hashes[index] for node in self.nodes if index in node.state.hashes)
 
     def current(self, index: int) -> int:
         """How many usable nodes are not far behind a ledger."""

@@ -47,7 +47,7 @@ class Witnesses:
 
     async def of_last(self, index: int, ledger_hash: str, giver: Node) -> Votes:
         """Votes on the last ledger of a batch: what nodes announced, else what they answer."""
-        words = self._announced(index)
+        words = self.announced(index)
         asked = [
             node for node in self._nodes.candidates(index)
             if node.name not in words and node is not giver and may_have(node, index)
@@ -63,7 +63,7 @@ class Witnesses:
         """
         if index != self._index:
             self._index, self._words = index, {}
-        self._words |= self._announced(index)
+        self._words |= self.announced(index)
         asked = [n for n in self._nodes.nodes if n.state.connected and n.state.synced and n is not giver]
         for name, header in (await self._headers(asked, index)).items():
             self._words[name] = header["ledger_hash"]
@@ -72,7 +72,7 @@ class Witnesses:
         self._words[giver.name] = ledger_hash
         return _votes(self._words, ledger_hash)
 
-    def _announced(self, index: int) -> dict[str, str]:
+    def announced(self, index: int) -> dict[str, str]:
         """The hashes that nodes announced for a ledger."""
         told = ((node.name, node.state.hashes.get(index)) for node in self._nodes.nodes)
         return {name: ledger_hash for name, ledger_hash in told if ledger_hash is not None}
