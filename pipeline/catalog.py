@@ -10,7 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.domain.block_facts import BlockFacts, evm_facts, ledger_facts
 from pipeline.domain.changes import asset_changes, gas_charges
+from pipeline.domain.evm_changes import evm_asset_changes, evm_gas_charges
+from pipeline.domain.posting.evm import post_evm_block
 from pipeline.domain.posting.legs import Postings
 from pipeline.domain.posting.xrpl import post_ledger
 from pipeline.domain.posting.xrpl_state import post_state
@@ -23,6 +26,7 @@ class EventType:
     """What one topic's messages mean."""
 
     topic: str
+    facts: Callable[[Any], BlockFacts] | None = None  # of block-shaped messages: where each stands
     postings: Callable[[Any], Postings] | None = None  # what it asks of the books
     asset_changes: Callable[[Any], list[AssetChanges]] | None = None  # what it changes of assets
     gas_charges: Callable[[Any], list[GasCharges]] | None = None  # who paid fees
@@ -30,8 +34,22 @@ class EventType:
 
 
 CATALOG: Final[tuple[EventType, ...]] = (
-    EventType("xrpl.ledgers.v1", postings=post_ledger, asset_changes=asset_changes, gas_charges=gas_charges),
-    EventType("xrpl.states.v1", postings=post_state, asset_changes=state_asset_changes),
+    EventType(
+        "xrpl.ledgers.v1",
+        facts=ledger_facts,
+        postings=post_ledger,
+        asset_changes=asset_changes,
+        gas_charges=gas_charges,
+    ),
+    EventType("xrpl.states.v1", facts=ledger_facts, postings=post_state, asset_changes=state_asset_changes),
+    EventType(
+        "evm.blocks.v1",
+        facts=evm_facts,
+        postings=post_evm_block,
+        asset_changes=evm_asset_changes,
+        gas_charges=evm_gas_charges,
+    ),
+    EventType("evm.contracts.v1"),
     EventType("assets.changes.v1"),
     EventType("books.transfers.v1"),
     EventType("books.accounts.v1"),

@@ -79,6 +79,50 @@ def ingest_xrpl(
     raise typer.Exit(follow_nodes(settings, Wanted(first, last, accept_gap, wait, snapshot), supervised))
 
 
+@ingest_app.command("evm")
+def ingest_evm(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Chains and contracts (env TIDEBOOK_EVM_CONFIG).")
+    ] = None,
+    chain: Annotated[
+        list[str] | None,
+        typer.Option("--chain", help="Chain of the file, e.g. eip155:1; default: all of it."),
+    ] = None,
+    first: Annotated[
+        int | None,
+        typer.Option(
+            "--from", min=0, help="First block where Kafka holds none yet; default: the file's start_block."
+        ),
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option("--to", min=0, help="End when this block is final; default: follow for ever."),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Follow for ever (the default without --to).")
+    ] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", help="Seconds to wait for a first node before giving up.")
+    ] = 60.0,
+    data_dir: DataDir = None,
+    supervised: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Follow EVM chains: every block, checked, in order, to evm.blocks.v1: as head, then as final or retracted.
+
+    Goes on behind the last block that Kafka holds. An answer that contradicts itself or the chain is refused and
+    asked of another node; a reorganisation is told block by block, down to depth_limit.
+
+    Exit status: 0 all is final · 1 a chain can't go on (told in one line) · 2 wrong call or setting.
+    """
+    from pipeline.evm_ingest_command import WantedEvm
+    from pipeline.evm_ingest_command import ingest_evm as follow_chains
+
+    if follow and last is not None:
+        fail("--follow and --to contradict each other", 2)
+    settings = settings_or_fail(data_dir=data_dir, evm_config=config)
+    raise typer.Exit(follow_chains(settings, WantedEvm(tuple(chain or ()), first, last, wait), supervised))
+
+
 def up(
     first: Annotated[
         str,

@@ -47,6 +47,18 @@ def demo(
             "Default: the chain that ships with Tidebook (353 ledgers of a real node).",
         ),
     ] = None,
+    evm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--evm",
+            help="Recorded EVM blocks (eth_getBlockByNumber with eth_getBlockReceipts): JSON, .gz or a directory; "
+            "may be repeated. Alone they are played without XRPL ledgers.",
+        ),
+    ] = None,
+    evm_chain: Annotated[
+        str | None,
+        typer.Option("--evm-chain", help="Chain of EVM blocks whose transactions name none, e.g. eip155:1."),
+    ] = None,
     data_dir: DataDir = None,
     report: Annotated[
         Path | None, typer.Option("--report", help="Write the report as JSON to this file.")
@@ -71,7 +83,9 @@ def demo(
     from pipeline.demo_command import run_demo
 
     settings = settings_or_fail(data_dir=data_dir)
-    raise typer.Exit(run_demo(settings, ledgers or [], network, accept_gap, keep, report))
+    raise typer.Exit(
+        run_demo(settings, ledgers or [], network, accept_gap, keep, report, evm or [], evm_chain)
+    )
 
 
 @app.command()

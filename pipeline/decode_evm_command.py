@@ -5,9 +5,6 @@ The lines are the contract of DESIGN.md, "What the commands print". What can't b
 1 if there was any error.
 """
 
-import gzip
-import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,8 +17,9 @@ from pipeline.domain.decode.evm_contracts import UNDECLARED, Contracts, contract
 from pipeline.domain.decode.evm_gas import burns_by_evidence
 from pipeline.domain.decode.evm_shapes import RecordedBlock, recorded_blocks
 from pipeline.domain.decode.evm_values import INT_LIMIT, LONG_LIMIT, objects, quantity
-from pipeline.domain.decode.xrpl_errors import Malformed, RecordedError, Truncated
+from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.ingest.recorded import recorded_files
+from pipeline.ingest.recorded_evm import file_values
 from schemas.records import EvmArg, EvmLog, EvmTransaction, EvmTransfer
 
 Row = dict[str, Any]
@@ -61,43 +59,11 @@ def decode_evm_files(
 
 
 def _file_rows(file: Path, contracts: Contracts, burns: bool | None) -> Iterator[Row]:
-    blocks, faults = recorded_blocks(_values(file))
+    blocks, faults = recorded_blocks(file_values(file))
     for block in blocks:
         yield from _block_rows(block, contracts, burns)
     for fault in faults:
         yield {"error": fault.reason, "file": None, "hash": fault.transaction_hash}
-
-
-def _values(file: Path) -> list[Any]:
-    """The JSON values of a file: one, or one a line. Integers stay exact, however long."""
-    try:
-        content = file.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        return [Truncated(f"the compressed file ends early or is damaged: {error}")]
-    except OSError as error:
-        return [RecordedError(f"the file can't be read: {error.strerror or error}")]
-    if not content.strip():
-        return [Truncated("the file is empty")]
-    try:
-        return [json.loads(content)]
-    except (ValueError, RecursionError):
-        return _lines(content)
-
-
-def _lines(content: bytes) -> list[Any]:
-    values: list[Any] = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            values.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            values.append(Malformed(f"line {number} is not JSON: {error}"))
-            if len(values) == 1:
-                return values  # one value over several lines, cut off or broken
-    return values
 
 
 def _block_rows(block: RecordedBlock, contracts: Contracts, burns: bool | None) -> list[Row]:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import signal
-import sys
-import time
-from collections.abc import Callable, Coroutine
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from pipeline import metrics
 from pipeline.agents.runtime import spare_the_collector
@@ -29,64 +23,16 @@ from pipeline.ingest.xrpl.follow import Forked
 from pipeline.ingest.xrpl.node import Unusable
 from pipeline.ingest.xrpl.nodes import NoNode
 from pipeline.ingest.xrpl.start import StartError
+from pipeline.ingest_telling import Telling, no_broker, until_told, wrong
 from pipeline.metrics import MetricsError
 from pipeline.settings import Settings
 from pipeline.xrpl_ingest import Wanted, XrplIngest
 from schemas.registry import NotRegistered
-from topics.broker import BrokerError, bootstrap_servers
+from topics.broker import BrokerError
 from topics.producer import NoSuchTopic, Producer
 from topics.schema_registry import RegistryError
 
-TELL_S = 0.1  # to the supervisor
-PRINT_S = 5.0  # to a person
 UNHEALTHY_S = 60.0  # behind the nodes and nothing published for so long
-
-
-class Telling:
-    """Tells how far an ingest is: JSON lines to the supervisor, a line now and then to a person."""
-
-    def __init__(self, supervised: bool) -> None:
-        self._supervised = supervised
-        self._started = time.monotonic()
-        self._told = 0.0
-
-    def tell(
-        self, state: Published, line: Callable[[], str] | None = None, ended: bool = False, **more: Any
-    ) -> None:
-        """`line` is what a person is told, if anything."""
-        now = time.monotonic()
-        if not ended and now - self._told < (TELL_S if self._supervised else PRINT_S):
-            return
-        self._told = now
-        if self._supervised:
-            sys.stdout.buffer.write(
-                orjson.dumps({**_status(state, now - self._started), "ended": ended, **more}) + b"\n"
-            )
-            sys.stdout.buffer.flush()
-        elif line is not None:
-            print(line(), flush=True)
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-
-def _status(state: Published, seconds: float) -> dict[str, Any]:
-    return {
-        "role": "ingest",
-        "produced": {t: {str(p): o for p, o in parts.items()} for t, parts in state.next_offsets.items()},
-        "counts": {
-            "ledgers": state.ledgers,
-            "transactions": state.transactions,
-            "quarantined": state.quarantined,
-        },
-        "block": state.block,
-        "verified_up_to": state.verified_up_to,
-        "seconds": seconds,
-        "gaps": state.gaps,
-        "open_gap": state.open_gap,
-        "stopped": state.stopped,
-        "stopped_reason": state.stopped_reason,
-    }
 
 
 def ingest_files(
@@ -100,13 +46,13 @@ def ingest_files(
     """Publish; 0, 1 if it had to stop (told in one line), 2 for a wrong call, 3 on an accepted gap."""
     if supervised:
         end_with_stdin()
-    if trouble := _no_broker(settings):
-        return _wrong(trouble, 2)
+    if trouble := no_broker(settings):
+        return wrong(trouble, 2)
     try:
         register = ChainRegister(settings.chains_dir, settings.chains_file)
         chain = register.find(chain_name) if chain_name else register.identify(read_headers(files), None)
     except ChainError as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     telling = Telling(supervised)
 
     async def main() -> Published:
@@ -125,12 +71,12 @@ def ingest_files(
     try:
         state = asyncio.run(main())
     except (BrokerError, NoSuchTopic, RegistryError, NotRegistered) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     telling.tell(state, ended=True)
     if supervised:
         return 0  # the supervisor judges
     if state.stopped:
-        return _wrong(f"ingest of {chain.name} stopped: {state.stopped}", 1)
+        return wrong(f"ingest of {chain.name} stopped: {state.stopped}", 1)
     print(f"{chain.name}: {state.ledgers} ledgers, {state.transactions} transactions published")
     return 3 if state.gaps else 0
 
@@ -140,8 +86,8 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
     one line), 2 for a wrong call or setting, 3 on an accepted gap."""
     if supervised:
         end_with_stdin()
-    if trouble := _no_broker(settings):
-        return _wrong(trouble, 2)
+    if trouble := no_broker(settings):
+        return wrong(trouble, 2)
     quiet_clients()
     spare_the_collector()
     telling, figures = Telling(supervised), Figures()
@@ -155,12 +101,12 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
         metrics.show_nodes(lambda: figures.nodes(ingest))
         server = serve_metrics(settings, lambda: figures.health(ingest))
         try:
-            asyncio.run(_until_told(ingest.run()))
+            asyncio.run(until_told(ingest.run()))
         finally:
             if server is not None:
                 server.close()
     except (AddressError, ValidationError, Unusable) as error:
-        return _wrong(str(error), 2)
+        return wrong(str(error), 2)
     except (
         NoNode,
         StartError,
@@ -173,7 +119,7 @@ def ingest_xrpl(settings: Settings, wanted: Wanted, supervised: bool) -> int:
         MetricsError,
         SnapshotError,
     ) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     state = ingest.state
     telling.tell(state, lambda: _line(ingest, telling.seconds()), ended=True, nodes=_nodes(ingest))
     return 3 if state.gaps and not supervised else 0
@@ -228,26 +174,6 @@ class Figures:
         }  # fmt: skip
 
 
-async def _until_told(work: Coroutine[Any, Any, Any]) -> None:
-    """Run until it ends by itself or by SIGTERM or SIGINT."""
-    task = asyncio.ensure_future(work)
-    told = False
-
-    def stop() -> None:
-        nonlocal told
-        told = True
-        task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not told:
-            raise
-
-
 def _nodes(ingest: XrplIngest) -> list[dict[str, Any]]:
     """What is known of each node, for status, metrics and people."""
     if ingest.nodes is None:
@@ -274,19 +200,3 @@ def _line(ingest: XrplIngest, seconds: float) -> str:
         f"{name} ledger {state.block} (verified up to {state.verified_up_to}{behind}): {state.ledgers:,} ledgers, "
         f"{state.transactions:,} transactions in {seconds:.1f} s{gap}"
     )
-
-
-def _no_broker(settings: Settings) -> str:
-    """What is wrong with the broker's setting, in one line; "" where nothing is."""
-    if not settings.kafka_url:
-        return "setting TIDEBOOK_KAFKA_URL is empty: the ingest needs a broker (`tidebook up` starts one)"
-    try:
-        bootstrap_servers(settings.kafka_url)
-    except ValueError as error:
-        return f"setting {error}"
-    return ""
-
-
-def _wrong(message: str, status: int) -> int:
-    sys.stderr.write(f"tidebook: {message}\n")
-    return status

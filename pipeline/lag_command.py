@@ -12,11 +12,12 @@
                       applied: {block, time} | null, behind_blocks, behind_s}]
     chains          [{chain, state, healthy, reason, stages, verified_up_to, gap: {first, last} | null,
                       gaps_accepted}]
-        stages      {head, ingested, books, state, history: {block, time, behind_blocks, behind_s} | null}
+        stages      {head, ingested, books, state, history: {block, time, behind_blocks, behind_s} | null},
+                    of an EVM chain also final: the last block that stays; head: the newest that it is to read
     quarantined     int: messages in quarantine.v1
     alerts          int: messages in control.alerts.v1
 
-`behind` counts messages, `*_blocks` ledgers (difference of indexes), `*_s` seconds between close times;
+`behind` counts messages, `*_blocks` ledgers or blocks (difference of indexes), `*_s` seconds between close times;
 `time` is a close time in ms since 1970. States: ok, catching_up, stopped, stalled, not_running; of a
 chain (its ingest) also unknown, where no node tells the head.
 """
@@ -273,7 +274,7 @@ def _table(*columns: str) -> Table:
 
 
 def _chains_table(report: Report) -> Table:
-    table = _table("chain", "stage", "ledger", "ledgers behind", "seconds behind", "state")
+    table = _table("chain", "stage", "block", "blocks behind", "seconds behind", "state")
     for chain in report.chains:
         for number, (stage, mark) in enumerate(chain.stages.items()):
             figures = [_text(mark.block if mark else None), *map(_text, chain.behind(mark))]
@@ -287,7 +288,7 @@ def _chains_table(report: Report) -> Table:
 
 def _roles_table(report: Report) -> Table:
     """One row a topic; of its partitions the worst."""
-    table = _table("role", "topic", "messages behind", "ledgers behind", "seconds behind", "state")
+    table = _table("role", "topic", "messages behind", "blocks behind", "seconds behind", "state")
     for role in report.roles:
         running = "" if role.members is None else f"{role.members} running"
         table.add_row(role.role, running, _text(role.behind), "", "", _state(role.state))

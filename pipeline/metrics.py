@@ -1,10 +1,10 @@
 """Prometheus metrics: every definition in one place, and the HTTP server for /metrics and /health.
 
 Names are `tidebook_*` with their unit last; what a person has to know of one stands in its help text. Two
-kinds live here. What a process counts of its own work (`role_progress`, `ingest_published`, `show_nodes` …)
-is an ordinary counter. What is judged from Kafka (`show_lag`) is rebuilt from the latest report at each
-scrape, so that a partition or chain that is gone leaves no stale series behind. Nodes are labelled by
-address without credentials.
+kinds live here. What a process counts of its own work (`role_progress`, `ingest_published` …) is an ordinary
+counter. What is judged from Kafka (`show_lag`) or asked of the ingest (`show_nodes`) is rebuilt at each scrape,
+so that a partition, node or chain that is gone leaves no stale series behind. Nodes are labelled by address
+without credentials. The EVM ingest's are in pipeline.metrics_evm.
 """
 
 from __future__ import annotations
@@ -273,7 +273,8 @@ def _chains(report: Report) -> list[Metric]:
     labels = ["chain", "stage"]
     block = GaugeMetricFamily(
         "tidebook_chain_block",
-        "Last block of each stage: head (newest validated that a node tells), ingested, books, state, history.",
+        "Last block of each stage: head (newest validated that a node tells), ingested, final (of EVM chains), "
+        "books, state, history.",
         labels=labels,
     )
     blocks = GaugeMetricFamily(

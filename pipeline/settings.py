@@ -82,6 +82,11 @@ class Settings(BaseSettings):
         12.0, gt=0, description="Seconds without a new ledger after which a node is asked, then left."
     )
 
+    evm_config: Path | None = Field(
+        None,
+        description="EVM chains to follow: their nodes, contracts and modes (form: deploy/evm.example.toml).",
+    )
+
     @property
     def books_dir(self) -> Path:
         """Embedded books."""

@@ -114,7 +114,7 @@ class Supervisor:
         """Raise ChildFailed if a child has ended that should not have."""
         for child in self.children.values():
             code = child.process.returncode
-            ended = code == 0 and child.status.get("ended") and child.name == "ingest"
+            ended = code == 0 and child.status.get("ended") and child.name.startswith("ingest")
             if code is not None and not ended and not self._ending:
                 said = child.status.get("failed") or (child.last_words[-1] if child.last_words else "")
                 raise ChildFailed(f"role {child.name} ended with status {code}: {said}")

@@ -1,8 +1,9 @@
-"""`tidebook up`: everything in one go, following a chain until it is told to stop.
+"""`tidebook up`: everything in one go, following chains until it is told to stop.
 
 Starts what is not configured (the embedded broker; a recorded node that plays the chain that ships with
-Tidebook), then the roles and the ingest as child processes. A child that was killed is started again; a
-defect, or an ingest that can't go on, ends everything: somebody must look. While it runs, `up.json` in
+Tidebook, where neither XRPL nodes nor EVM chains are named), then the roles and an ingest for the XRP Ledger
+and one for the EVM chains as child processes. A child that was killed is started again; a defect, or an ingest
+that can't go on, ends everything: somebody must look. While it runs, `up.json` in
 the data directory names its broker and ports, so that other commands find them.
 """
 
@@ -13,7 +14,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +25,14 @@ from pipeline.agents.runtime import AGAIN_EXIT
 from pipeline.app import ROLES
 from pipeline.demo import default_recording, environment
 from pipeline.ingest.chains import LOCAL_FIRST, ChainRegister, chain_partitions
+from pipeline.ingest.evm.config import ChainConfig, read_config
 from pipeline.lag.watch import UP_FILE
 from pipeline.recorded_node import RecordedNode
 from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker, Supervisor, free_port
 from topics.apply import apply_topics
 
+INGEST, INGEST_EVM = "ingest", "ingest-evm"  # names of the children
 RESTARTS_MAX = 5  # of one child within RESTARTS_S
 RESTARTS_S = 600.0
 
@@ -45,14 +48,27 @@ class Up:
     node_url: str = ""  # of the recorded node; "": nodes are configured
     web: str = ""
     supervisor: Supervisor | None = None
+    evm: Mapping[str, ChainConfig] = field(default_factory=dict)  # EVM chains that are followed
     restarts: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def ingests(self) -> dict[str, list[str]]:
+        """Which ingests run: name of the child → arguments."""
+        told = {INGEST: ["ingest", "xrpl", *self.ingest_options], INGEST_EVM: ["ingest", "evm"]}
+        if not self.evm:
+            del told[INGEST_EVM]
+        elif not self.settings.xrpl_urls:  # nobody who names his chains wants a recorded one
+            del told[INGEST]
+        return told
 
 
 async def run_up(up: Up, watch: Callable[[Up, float], None]) -> None:
     """Until SIGINT or SIGTERM, or until an ingest with an end is through and all of it is applied.
 
-    Raises ChildFailed, BrokerError, RuntimeError.
+    Raises ConfigError (a wrong TIDEBOOK_EVM_CONFIG), ChildFailed, BrokerError, RuntimeError.
     """
+    if up.settings.evm_config is not None:
+        up.evm = read_config(up.settings.evm_config, os.environ)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,23 +76,25 @@ async def run_up(up: Up, watch: Callable[[Up, float], None]) -> None:
     logs = up.settings.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     async with _broker(up, logs) as broker, _node(up):
-        await apply_topics(up.kafka_url, chains=_partitions(up.settings))
+        await apply_topics(up.kafka_url, chains=_partitions(up.settings, up.evm))
         up.supervisor = supervisor = Supervisor(logs, _environment(up, embedded=broker is not None))
         with _told(up):
             try:
                 for role in ROLES:
                     await supervisor.start(role, ["work", role])
-                await supervisor.start("ingest", ["ingest", "xrpl", *up.ingest_options])
+                for name, arguments in up.ingests.items():
+                    await supervisor.start(name, arguments)
                 await _watched(up, broker, stop, watch)
             finally:
-                await supervisor.stop(["ingest"])
+                await supervisor.stop(list(up.ingests))
                 await supervisor.stop()
 
 
-def _partitions(settings: Settings) -> int:
-    """Enough for all networks with names and one more local chain than the directory knows."""
+def _partitions(settings: Settings, evm: Iterable[str]) -> int:
+    """Enough for all networks with names, for the EVM chains, and one more local chain than the directory knows."""
     register = ChainRegister(settings.chains_dir, settings.chains_file)
-    local = sum(chain.number >= LOCAL_FIRST for chain in register.chains) + 1
+    new = set(evm) - {chain.name for chain in register.chains} - register.networks.keys()
+    local = sum(chain.number >= LOCAL_FIRST for chain in register.chains) + len(new) + 1
     return max(chain_partitions(settings.chains_file), local)
 
 
@@ -84,7 +102,9 @@ def _environment(up: Up, embedded: bool) -> dict[str, str]:
     port = free_port()
     up.web = f"http://127.0.0.1:{port}/holdings/"
     nodes = {"TIDEBOOK_XRPL_URLS": up.node_url} if up.node_url else {}
-    return {**environment(up.settings, up.kafka_url, port, embedded), **nodes}
+    config = up.settings.evm_config
+    evm = {"TIDEBOOK_EVM_CONFIG": str(config.absolute())} if config else {}
+    return {**environment(up.settings, up.kafka_url, port, embedded), **nodes, **evm}
 
 
 @asynccontextmanager
@@ -103,8 +123,8 @@ async def _broker(up: Up, logs: Path) -> AsyncIterator[EmbeddedBroker | None]:
 
 @asynccontextmanager
 async def _node(up: Up) -> AsyncIterator[None]:
-    """The recorded node, where no node is configured."""
-    if up.settings.xrpl_urls:
+    """The recorded node, where the XRP Ledger is followed and no node of it is configured."""
+    if up.settings.xrpl_urls or INGEST not in up.ingests:
         yield
         return
     async with RecordedNode([default_recording()], pace=up.pace_s, start=1) as node:
@@ -121,6 +141,7 @@ def _told(up: Up):  # type: ignore[no-untyped-def]
         "pid": os.getpid(),
         "kafka_url": up.kafka_url,
         "xrpl_urls": up.node_url or up.settings.xrpl_urls,
+        "evm_config": str(up.settings.evm_config.absolute()) if up.settings.evm_config else "",
         "web": up.web,
     }
     draft.write_bytes(orjson.dumps(told))
@@ -141,7 +162,7 @@ async def _watched(
         if broker is not None:
             broker.check()
         await _revive(up)
-        if _through(up.supervisor):
+        if _through(up):
             watch(up, time.monotonic() - started)
             return
         with contextlib.suppress(TimeoutError):
@@ -149,10 +170,12 @@ async def _watched(
                 await stop.wait()
 
 
-def _through(supervisor: Supervisor) -> bool:
-    """The ingest has published its last ledger, and every role has applied all of it."""
-    ingest = supervisor.children["ingest"]
-    if ingest.process.returncode != 0 or not ingest.status.get("ended"):
+def _through(up: Up) -> bool:
+    """Every ingest has published its last ledger or block, and every role has applied all of it."""
+    supervisor = up.supervisor
+    assert supervisor is not None
+    ingests = [supervisor.children[name] for name in up.ingests]
+    if any(one.process.returncode != 0 or not one.status.get("ended") for one in ingests):
         return False
     targets = supervisor.targets()
     return all(
@@ -169,11 +192,10 @@ async def _revive(up: Up) -> None:
         code = child.process.returncode
         if code is not None:
             await asyncio.wait(child.readers, timeout=5)  # its last words may still be on their way
-        if code is None or (name == "ingest" and code == 0 and child.status.get("ended")):
+        if code is None or (name in up.ingests and code == 0 and child.status.get("ended")):
             continue
         recent = [t for t in up.restarts.get(name, []) if time.monotonic() - t < RESTARTS_S]
         if (code >= 0 and code != AGAIN_EXIT) or len(recent) >= RESTARTS_MAX:
             supervisor.check()
         up.restarts[name] = [*recent, time.monotonic()]
-        arguments = ["ingest", "xrpl", *up.ingest_options] if name == "ingest" else ["work", name]
-        await supervisor.start(name, arguments)
+        await supervisor.start(name, up.ingests.get(name, ["work", name]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -12,10 +14,11 @@ from rich.table import Table
 from pipeline.app import ROLES
 from pipeline.demo import owned
 from pipeline.ingest.chains import ChainError
+from pipeline.ingest.evm.config import ConfigError
 from pipeline.ingest.xrpl.address import AddressError, parse_addresses
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
-from pipeline.up import Up, run_up
+from pipeline.up import INGEST, INGEST_EVM, Up, run_up
 from topics.apply import TopicsRefused
 from topics.broker import BrokerError
 
@@ -32,7 +35,7 @@ def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
             parse_addresses(settings.xrpl_urls)
         with owned(settings.data_dir):
             asyncio.run(_shown(up))
-    except AddressError as error:
+    except (AddressError, ConfigError) as error:
         return _wrong(str(error), 2)
     except ChildFailed as error:
         _wrong(str(error), 1)
@@ -41,8 +44,8 @@ def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
         )
     except (ChainError, BrokerError, TopicsRefused, RuntimeError, OSError, ValueError) as error:
         return _wrong(str(error), 1)
-    ingest = up.supervisor.children.get("ingest") if up.supervisor else None
-    return 3 if ingest is not None and ingest.status.get("gaps") else 0
+    children = up.supervisor.children if up.supervisor else {}
+    return 3 if any(children[name].status.get("gaps") for name in up.ingests if name in children) else 0
 
 
 async def _shown(up: Up) -> None:
@@ -70,42 +73,74 @@ def _behind(supervisor: Supervisor, role: str) -> str:
 
 def _line(up: Up, seconds: float | None) -> str:
     supervisor = up.supervisor
-    if supervisor is None or "ingest" not in supervisor.children:
+    if supervisor is None or not all(name in supervisor.children for name in up.ingests):
         return "starting"
-    told = supervisor.children["ingest"].status
-    counts = told.get("counts", {})
-    gap = told.get("open_gap")
+    said = [_ledgers(supervisor.children[INGEST].status)] if INGEST in up.ingests else []
+    said += [f"{name} {_blocks(told)}" for name, told in _evm_chains(up).items()]
+    gaps = [told.get("open_gap") for told in (supervisor.children[name].status for name in up.ingests)]
     return (
         (f"{seconds:6.1f} s  " if seconds is not None else "ended: ")
-        + f"ledger {told.get('block', -1)} (verified up to {told.get('verified_up_to', -1)}), "
-        f"{counts.get('ledgers', 0):,} ledgers, {counts.get('transactions', 0):,} transactions; messages behind: "
+        + "; ".join(said)
+        + "; messages behind: "
         + ", ".join(f"{role} {_behind(supervisor, role)}" for role in ROLES)
-        + (f"; OPEN GAP {gap[0]}-{gap[1]}" if gap else "")
+        + "".join(f"; OPEN GAP {gap[0]}-{gap[1]}" for gap in gaps if gap)
+    )
+
+
+def _ledgers(told: Mapping[str, Any]) -> str:
+    counts = told.get("counts", {})
+    return (
+        f"ledger {told.get('block', -1)} (verified up to {told.get('verified_up_to', -1)}), "
+        f"{counts.get('ledgers', 0):,} ledgers, {counts.get('transactions', 0):,} transactions"
+    )
+
+
+def _evm_chains(up: Up) -> dict[str, Mapping[str, Any]]:
+    """What the EVM ingest told last of each chain that it is to follow; {} for one that it has not begun."""
+    child = up.supervisor.children.get(INGEST_EVM) if up.supervisor else None
+    told = child.status.get("chains", {}) if child else {}
+    return {name: told.get(name, {}) for name in up.evm}
+
+
+def _blocks(told: Mapping[str, Any]) -> str:
+    if not told:
+        return "starting"
+    reorgs, trouble = told.get("reorgs", 0), told.get("failed") or told.get("too_deep")
+    return (
+        f"block {told.get('block', -1)} (final {told.get('final', -1)}"
+        + (f", {reorgs:,} reorgs" if reorgs else "")
+        + f"), {told.get('blocks', 0):,} blocks, {told.get('transactions', 0):,} transactions"
+        + (f"; {trouble}" if trouble else "")
     )
 
 
 def _table(up: Up, seconds: float) -> Table:
-    source = up.node_url or up.settings.xrpl_urls
+    sources = [source for source in (up.node_url or up.settings.xrpl_urls, ", ".join(up.evm)) if source]
     table = Table(
-        title=f"tidebook up  {seconds:.0f} s   nodes {source}   holdings {up.web}   Ctrl-C ends",
+        title=f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   holdings {up.web}   Ctrl-C ends",
         title_justify="left",
     )
-    for column in ("role", "ledger", "messages behind", "said"):
+    for column in ("role", "block", "messages behind", "said"):
         table.add_column(column, justify="left" if column in ("role", "said") else "right")
     supervisor = up.supervisor
     if supervisor is None:
         return table
-    for name in ("ingest", *ROLES):
+    for name in (INGEST, INGEST_EVM, *ROLES):
         child = supervisor.children.get(name)
         if child is None:
             continue
         told = child.status
         gap = told.get("open_gap")
         said = f"OPEN GAP {gap[0]}-{gap[1]}" if gap else told.get("stopped") or ""
-        if name == "ingest":
+        if name == INGEST_EVM:
+            for chain, of in _evm_chains(up).items():
+                table.add_row(f"ingest {chain}", str(of.get("block", "")), "", said or _blocks(of))
+            continue
+        if name == INGEST:
             said = said or f"verified up to {told.get('verified_up_to', -1)}"
-        behind = "" if name == "ingest" else _behind(supervisor, name)
-        table.add_row(name, str(told.get("block", "")), behind, said)
+        table.add_row(
+            name, str(told.get("block", "")), _behind(supervisor, name) if name in ROLES else "", said
+        )
     return table
 
 

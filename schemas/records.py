@@ -12,6 +12,7 @@ BOOKS_TRANSFERS_V1 = "books.transfers.v1"
 CHAINS_VERDICTS_V1 = "chains.verdicts.v1"
 CONTROL_ALERTS_V1 = "control.alerts.v1"
 EVM_BLOCKS_V1 = "evm.blocks.v1"
+EVM_CONTRACTS_V1 = "evm.contracts.v1"
 GAS_CHARGES_V1 = "gas.charges.v1"
 QUARANTINE_V1 = "quarantine.v1"
 XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
@@ -39,6 +40,12 @@ Finality = Literal["head", "final", "retracted"]
 
 TokenStandard = Literal["erc20", "erc721", "erc1155", "weth"]
 
+ContractSource = Literal["settings", "factory"]
+
+ContractCoverage = Literal["complete", "opened", "partial", "unknown"]
+
+ContractStatus = Literal["watched", "retracted"]
+
 Action = Literal["created", "modified", "deleted"]
 
 
@@ -51,7 +58,7 @@ class AssetChange(TypedDict):
     change_index: int
     # Transaction hash.
     hash: str
-    # Transaction type.
+    # Transaction type; EVM: its number (EIP-2718).
     type: str
     # NFT: minted, transferred, burnt. MPT issuance: issued (created), changed (outstanding or locked amount),
     # destroyed. Either: opened (it stood there in the starting state).
@@ -72,9 +79,10 @@ class AssetChange(TypedDict):
 
 class AssetChanges(TypedDict):
     """Every change of one asset's holding in one block or by one event, on- or off-chain. One message per
-    (asset, block or event)."""
+    (asset, block or event); where a chain may take blocks back, one per state of the block: a head adds to
+    what is pending, final makes it fact, retracted undoes it."""
 
-    # Asset key: <chain>/nft:<NFTokenID>, <chain>/mpt:<issuance id>.
+    # Asset key: <chain>/nft:<NFTokenID>, <chain>/mpt:<issuance id>, <chain>/erc721:<contract>/<token id>.
     asset: str
     # nft or mpt.
     kind: str
@@ -88,6 +96,13 @@ class AssetChanges(TypedDict):
     block_hash: str
     # Chunk of the block that the changes stand in.
     chunk: int
+    # head = in the chain, may still be dropped; final = stays (every ledger of XRPL); retracted = was head
+    # and the chain dropped it.
+    finality: str
+    # How often this very block was published as head before; 0 where ledgers are final at once.
+    incarnation: int
+    # <incarnation>/<finality> of the block's message; empty where ledgers are final at once.
+    publication: str
     # Time of the block.
     time: int
     # In the order they were applied.
@@ -145,7 +160,8 @@ class BookTransfer(TypedDict):
     hash: str
     # Transfer code.
     code: int
-    # What became of it.
+    # What became of it. A pending one stands until another names it in pending_id; a refused one is not in
+    # the books.
     status: TransferStatus
     # Why it was refused.
     reason: str | None
@@ -163,7 +179,7 @@ class BookTransfer(TypedDict):
     # What the credit account is kept for.
     credit_subject: str
     # Units of the book (decimal integer up to 2^128-1): drops, 10^-15 of an issued currency, MPT units, 1 for
-    # an NFT.
+    # an NFT, wei, the smallest unit of an EVM token.
     amount: str
     # The pending transfer that this one posts or voids: 32 hex digits, empty for none.
     pending_id: str
@@ -177,11 +193,14 @@ class BookTransfer(TypedDict):
 
 
 class BookTransfers(TypedDict):
-    """The transfers posted in one book for one block (S4's transfer audit log). One message per (book,
-    block)."""
+    """What one message of a chain did in one book (S4's transfer audit log): a block's transfers pending,
+    posted or voided. One message per (book, block), where a chain may take blocks back per (book, block,
+    publication)."""
 
     # Asset key of the book: offchain/<S4 asset>, <chain>/XRP, <chain>/<currency>.<issuer>,
-    # <chain>/mpt:<issuance id>, <chain>/nft:<issuer>:<taxon>.
+    # <chain>/mpt:<issuance id>, <chain>/nft:<issuer>:<taxon>; of EVM chains <chain>/native (fees alone),
+    # <chain>/erc20:<contract>, <chain>/erc721:<contract> (the collection), <chain>/erc1155:<contract>/<token
+    # id>.
     asset: str
     # Number of the book in TigerBeetle (its ledger id). May differ between stores; compare by asset.
     book: int
@@ -197,6 +216,9 @@ class BookTransfers(TypedDict):
     block_hash: str
     # Chunk of the block that the transfers stand in.
     chunk: int
+    # Which message of the block it is, <incarnation>/<finality>: head = pending, final = posted, retracted =
+    # voided; empty where blocks are final at once.
+    publication: str
     # Time of the block.
     time: int
     # In the order they were posted.
@@ -296,6 +318,17 @@ class Alert(TypedDict):
     evidence: str
 
 
+class EvmCheck(TypedDict):
+    """One check."""
+
+    # What was checked, e.g. header_hash, logs_bloom, receipts_root.
+    name: str
+    # holds, or not_applicable: it could not be made.
+    outcome: str
+    # Why it could not be made.
+    detail: str
+
+
 class EvmArg(TypedDict):
     """One argument."""
 
@@ -367,6 +400,13 @@ class EvmBalanceChange(TypedDict):
     asset: str
     # Change in decimal, never 0.
     change: str
+    # What the account held after the last block before the contract's start block (balanceOf, pinned there),
+    # where the contract is older than what is read of it; null: it is read from its creation, or the balance
+    # is not known (partial).
+    opening: str | None
+    # Whether the contract is older than what is read of it and no node tells what the account held: its book
+    # lacks that.
+    partial: bool
 
 
 class EvmTransaction(TypedDict):
@@ -474,7 +514,8 @@ class EvmBlock(TypedDict):
     gap_to: int | None
     # Whether anything in the block is watched; else the message is the header only.
     watched: bool
-    # Transactions in the whole block, watched or not.
+    # Transactions in the whole block, watched or not. Not proven by the header where a block was read without
+    # its transactions (level header, nothing in it watched).
     transaction_count: int
     # Transactions of interest of the whole block, all chunks.
     watched_count: int
@@ -500,12 +541,59 @@ class EvmBlock(TypedDict):
     receipts_root: str | None
     # Version of the decoder that made the effects.
     decoder_version: int
+    # Highest block number that was told of this chain up to this message, by whichever branch: whoever reads
+    # backwards from the end knows from it when nothing above the last final block can come any more. -1 = not
+    # told.
+    highest: int
+    # Level at which the block was checked before it was published: header or full.
+    level: str
+    # What was checked of the block; what contradicts itself is never published.
+    checks: list[EvmCheck]
     # The header as recorded, without transactions and withdrawals: JSON, zlib-compressed. Only in chunk 0,
     # else empty.
     raw_header: bytes
     # Transactions of interest of this chunk by transaction_index: those that emitted a watched log, and those
     # from or to a watched address.
     transactions: list[EvmTransaction]
+
+
+class EvmContract(TypedDict):
+    """One contract whose books are kept, as it stands: named in the settings, or made by a factory that they
+    name. Told before the first block that it is read from. The last message of a contract decides; the set of
+    all is what an ingest that starts again watches."""
+
+    # Key: <chain>/<address>.
+    contract: str
+    # Name of the chain: eip155:<chain id>.
+    chain: str
+    # Number of the chain in the registry of chains.
+    chain_number: int
+    # Address of the contract: 0x and 40 hex digits in lower case; of a proxy its own.
+    address: str
+    # Built-in kind that its logs are read by, e.g. erc20; null: by an ABI of the settings alone.
+    kind: str | None
+    # settings = named there; factory = made by a factory that is named there.
+    source: ContractSource
+    # Address of the factory that made it; null for one of the settings.
+    factory: str | None
+    # Signature of the factory's event that told it; null for one of the settings.
+    event: str | None
+    # First block whose logs of it are read: of a made contract the block that made it.
+    start_block: int
+    # How much of its life the books know: complete = all, from its creation; opened = what accounts held
+    # before start_block is asked of the node (balanceOf); partial = it is older than start_block and no node
+    # tells what accounts held; unknown = not asked yet.
+    coverage: ContractCoverage
+    # Block that made it, where a factory did.
+    created_block: int | None
+    # Hash of that block.
+    created_hash: str | None
+    # Time of the block that made it (UTC; milliseconds since 1970); 1970-01-01 for one of the settings.
+    time: int
+    # watched = its logs are read; retracted = a reorganisation dropped the block that made it.
+    status: ContractStatus
+    # Rises with every message of this contract: a block that made it may be dropped and come back.
+    sequence: int
 
 
 class GasCharge(TypedDict):
@@ -528,7 +616,8 @@ class GasCharge(TypedDict):
 
 
 class GasCharges(TypedDict):
-    """What one owner paid in fees in one block. One message per (owner, block)."""
+    """What one owner paid in fees in one block. One message per (owner, block); where a chain may take blocks
+    back, one per state of the block: charges of a retracted one were not paid after all."""
 
     # Who paid: an address or a user id.
     owner: str
@@ -542,6 +631,13 @@ class GasCharges(TypedDict):
     block_hash: str
     # Chunk of the block that the charges stand in.
     chunk: int
+    # head = in the chain, may still be dropped; final = stays (every ledger of XRPL); retracted = was head
+    # and the chain dropped it.
+    finality: str
+    # How often this very block was published as head before; 0 where ledgers are final at once.
+    incarnation: int
+    # <incarnation>/<finality> of the block's message; empty where ledgers are final at once.
+    publication: str
     # Time of the block.
     time: int
     # In the order they were applied.

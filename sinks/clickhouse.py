@@ -118,8 +118,10 @@ class ClickHouseHistory:
             "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
         ).result_rows:
             there[table].add(column)
+        told = client.query("SELECT name, sorting_key FROM system.tables WHERE database = currentDatabase()")
+        keys = {str(table): str(key) for table, key in told.result_rows}
         for made in ddl.all_tables(self._forms.values()).values():
-            statement = ddl.add_columns(made, there[made.name])
+            statement = ddl.add_columns(made, there[made.name], keys[made.name])
             if statement is not None:
                 client.command(statement)
 
@@ -238,10 +240,8 @@ class ClickHouseHistory:
         if name != self._schemas[topic].name:
             raise WireError(f"{topic}: holds a {name} (schema id {schema_id})")
         fields = self._identity[topic]
-        found = self._codec.decode_prefix(message.message, tuple(fields.values()))
-        values = {part: found[name] for part, name in fields.items() if found[name] is not None}
-        whole = {**ddl.IDENTITY_DEFAULTS, **values}
-        return schema_id, _Incoming(message, tuple(whole[part] for part in ddl.IDENTITY))
+        found = self._codec.decode_prefix(message.message, [field for of in fields.values() for field in of])
+        return schema_id, _Incoming(message, ddl.identity_of(fields, found))
 
     def _plan(self, topic: str, schema_id: int) -> _Plan:
         plan = self._plans.get((topic, schema_id))

@@ -33,9 +33,10 @@ WRITE_SETTINGS: Final[Mapping[str, Any]] = {
     "min_insert_block_size_rows": 4_000_000,
     "min_insert_block_size_bytes": 1 << 30,
     "max_insert_threads": 1,
+    "max_threads": 1,  # else a large batch loses its order, and ReplacingMergeTree keeps what came last
     "max_query_size": 64 << 20,
     "async_insert": 0,
-    "optimize_on_insert": 0,  # a batch holds no row twice; looking for one costs as much as the insert
+    "optimize_on_insert": 0,  # a batch seldom holds a row twice; looking for one costs as much as the insert
 }
 READ_SETTINGS: Final[Mapping[str, Any]] = {"final": 1, "readonly": 2}
 _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")

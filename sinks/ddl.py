@@ -2,7 +2,8 @@
 
 A schema's top-level attribute "clickhouse" says how its messages become rows:
 
-    identity      which fields tell two messages apart by content: chain_number, block, hash, chunk, key
+    identity      which fields tell two messages apart by content: chain_number, block, hash, chunk, key;
+                  `key` may be a list of fields: their values joined by a space, empty ones left out
     partition_by  expression over column names
     columns       columns of every table of this schema
     tables        name, doc, columns, order_by, and where wanted
@@ -87,13 +88,28 @@ def tables(ours: Mapping[str, Any]) -> tuple[Table, ...]:
         raise DdlFault(f"{ours.get('name')}: clickhouse: {fault}") from fault
 
 
-def identity(ours: Mapping[str, Any]) -> dict[str, str]:
-    """IDENTITY name → field, of those that the schema's messages have."""
-    found = dict(ours["clickhouse"]["identity"])
-    unknown = set(found) - set(IDENTITY)
+def identity(ours: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """IDENTITY name → its fields, of those that the schema's messages have; only `key` may have several."""
+    told = ours["clickhouse"]["identity"]
+    unknown = set(told) - set(IDENTITY)
     if unknown:
         raise DdlFault(f"{ours.get('name')}: clickhouse.identity: {sorted(unknown)} is not of {IDENTITY}")
+    found = {name: (of,) if isinstance(of, str) else tuple(of) for name, of in told.items()}
+    wrong = [name for name, of in found.items() if not of or (len(of) > 1 and name != "key")]
+    if wrong:
+        raise DdlFault(f"{ours.get('name')}: clickhouse.identity.{wrong[0]}: one field is wanted")
     return found
+
+
+def identity_of(fields: Mapping[str, tuple[str, ...]], values: Mapping[str, Any]) -> tuple[Any, ...]:
+    """A message's identity in the order of IDENTITY: as `applied` writes it, from the values of its fields."""
+    whole = dict(IDENTITY_DEFAULTS)
+    for name, of in fields.items():
+        if len(of) > 1:
+            whole[name] = " ".join(str(values[field]) for field in of if values[field])
+        elif values[of[0]] is not None:
+            whole[name] = values[of[0]]
+    return tuple(whole[name] for name in IDENTITY)
 
 
 def applied(ours: Mapping[str, Any]) -> Table:
@@ -102,13 +118,7 @@ def applied(ours: Mapping[str, Any]) -> Table:
     columns = []
     for name in IDENTITY:
         kind = "String" if isinstance(IDENTITY_DEFAULTS[name], str) else "Int64"
-        sql = literal(IDENTITY_DEFAULTS[name])
-        if name in fields:
-            sql = (
-                f"ifNull({{{fields[name]}}}, {sql})"
-                if "Null" in shape.click_type(fields[name])
-                else f"{{{fields[name]}}}"
-            )
+        sql = _identity_sql(shape, name, fields.get(name, ()))
         columns.append(Column(name, kind, sql, f"Identity of the message: {name}."))
     return Table(
         APPLIED_TABLE,
@@ -119,6 +129,17 @@ def applied(ours: Mapping[str, Any]) -> Table:
         ("_topic", *IDENTITY),
         "",
     )
+
+
+def _identity_sql(shape: Shape, name: str, fields: tuple[str, ...]) -> str:
+    default = literal(IDENTITY_DEFAULTS[name])
+    told = [
+        f"ifNull({{{field}}}, {default})" if "Null" in shape.click_type(field) else f"{{{field}}}"
+        for field in fields
+    ]
+    if len(told) < 2:
+        return told[0] if told else default
+    return f"arrayStringConcat(arrayFilter(one -> one != '', [{', '.join(told)}]), ' ')"
 
 
 def create_table(table: Table) -> str:
@@ -134,16 +155,22 @@ def create_table(table: Table) -> str:
     )
 
 
-def add_columns(table: Table, there: Container[str]) -> str | None:
+def add_columns(table: Table, there: Container[str], sorted_by: str = "") -> str | None:
     """ALTER TABLE that adds the columns a table of an earlier release lacks; None where it lacks none.
 
-    Rows from before have the type's default there. Nothing else of a table is ever changed by itself.
+    Rows from before have the type's default there. `sorted_by` is the sorting key that the table has, as ClickHouse
+    tells it: columns that are new go behind it where ours continues it so; any other key stays as it is. Nothing
+    else of a table is ever changed by itself.
     """
     lacking = [column for column in table.columns if column.name not in there]
     if not lacking:
         return None
-    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {_column_ddl(column)}" for column in lacking)
-    return f"ALTER TABLE {table.name} {added}"
+    changes = [f"ADD COLUMN IF NOT EXISTS {_column_ddl(column)}" for column in lacking]
+    names, before = [column.name for column in lacking], tuple(sorted_by.split(", "))
+    behind = table.order_by[len(before) :]
+    if behind and table.order_by[: len(before)] == before and all(name in names for name in behind):
+        changes.append(f"MODIFY ORDER BY ({', '.join(table.order_by)})")
+    return f"ALTER TABLE {table.name} {', '.join(changes)}"
 
 
 def create_stage(name: str, writer: Mapping[str, Any]) -> str:

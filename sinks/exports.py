@@ -3,16 +3,20 @@
 An Export is a query with its parameters and the function that turns each of its rows (as
 `ClickHouseHistory.query` gives them: wide integers as decimal strings) into output rows. Positions are
 ledger indexes or block numbers of one chain, that block included. The output is DESIGN.md's "What the
-commands print".
+commands print"; what an EVM chain's balances are is told at `_evm_balances`.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pipeline.domain.account import AccountCode
 from pipeline.domain.balances import AccountBalance, balance_rows
+from pipeline.domain.decode.evm_transfers import ZERO_ADDRESS
+from pipeline.domain.evm_asset import NATIVE
 
 Row = dict[str, Any]
 END: Final = (1 << 62) - 1  # a position after every block
@@ -86,8 +90,8 @@ def _last(key: str, values: str, table: str, place: str, where: str) -> str:
 _OBJECT_PLACE: Final = "ledger_index, transaction_index, row_number"
 _ASSET_PLACE: Final = "block, transaction_index, change_index"
 _NFTS: Final = (
-    "SELECT substring(asset, position(asset, 'nft:') + 4) AS nft_id, last.1 AS owner FROM ("
-    + _last("asset", "to_owner", "asset_changes", _ASSET_PLACE, "kind = 'nft'")
+    "SELECT extract(asset, '/(?:nft|erc721):(.+)$') AS nft_id, last.1 AS owner FROM ("
+    + _last("asset", "to_owner", "asset_changes", _ASSET_PLACE, "kind = 'nft' AND finality != 'retracted'")
     + ") WHERE last.1 IS NOT NULL ORDER BY nft_id"
 )
 _MPTS: Final = (
@@ -121,20 +125,61 @@ _ASSETS: Final = (
     "last.6 AS ledger_index, last.7 AS transaction_index, last.8 AS hash FROM ("
     + _last(
         "asset", "kind, action, to_owner, amount, locked, block, transaction_index, hash", "asset_changes",
-        _ASSET_PLACE, "1",
+        _ASSET_PLACE, "finality != 'retracted'",
     )
     + ") ORDER BY asset"
 )  # fmt: skip
 _ACCOUNTS: Final = (
-    "SELECT asset, code, owner, subject, credits - debits AS units "
+    "SELECT asset, code, owner, subject, credits - debits AS units, "
+    "pending_credits - pending_debits AS pending "
     "FROM book_balances(position = {position:Int64}) WHERE chain_number = {chain_number:Int32} "
     "ORDER BY asset, code, owner, subject"
 )
 
 
+_HOLDER, _GAS = int(AccountCode.HOLDER), int(AccountCode.GAS)
+
+
 def _balances(rows: Iterable[Row]) -> Iterator[Row]:
-    for row in balance_rows(account_balances(rows)):
+    """Rows of `accounts` of one chain → its balances."""
+    found = list(rows)
+    yield from _evm_balances(row for row in found if row["asset"].startswith("eip155:"))
+    others = (row for row in found if not row["asset"].startswith("eip155:"))
+    for row in balance_rows(account_balances(others)):
         yield {**row}
+
+
+def _evm_balances(rows: Iterable[Row]) -> Iterator[Row]:
+    """{account, asset, available, locked, pending} by asset and account: integers, in the asset's smallest unit.
+
+    Assets without their chain: `erc20:<contract>`, `erc721:<contract>` (tokens of the collection, as balanceOf
+    counts), `erc1155:<contract>/<id>`. `available` is of final blocks, `pending` what those not final yet would
+    add; `locked` is always 0. The row of 0x0, where tokens come from and burnt ones go, is -(all holders'), the
+    supply. Who paid fees has a row of asset `native`: gas_paid in wei besides, and `pending` the unfinal fees,
+    negative; the books keep no balances of the native coin, so `available` is 0.
+    """
+    held: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    paid: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        asset, units, pending = row["asset"].split("/", 1)[1], int(row["units"]), int(row["pending"])
+        if row["code"] == _GAS:
+            paid[row["owner"]] = units, pending
+        elif row["code"] == _HOLDER:
+            for account, sign in ((row["owner"], 1), (ZERO_ADDRESS, -1)):
+                held[asset, account][0] += sign * units
+                held[asset, account][1] += sign * pending
+    for (asset, account), (units, pending) in sorted(held.items()):
+        if units or pending:
+            yield _evm_row(account, asset, units, pending)
+    for account, (units, pending) in sorted(paid.items()):
+        if units or pending:
+            yield _evm_row(account, NATIVE, 0, pending) | {"gas_paid": str(-units)}
+
+
+def _evm_row(account: str, asset: str, units: int, pending: int) -> Row:
+    return {
+        "account": account, "asset": asset, "available": str(units), "locked": "0", "pending": str(pending),
+    }  # fmt: skip
 
 
 EXPORTS: Final[Mapping[str, tuple[str, Callable[[Iterable[Row]], Iterator[Row]]]]] = {

@@ -2,7 +2,8 @@
 
 Two steps, because a Faust table is written only from a topic that has the table's key and partition
 count: chain effects go to assets.changes.v1 first, and the holdings are folded from there. A batch is
-folded before it is written: one write per key, every value with the last position it has seen.
+folded before it is written: one write per key, every value with the last position it has seen. Blocks that
+may be taken back are derived in every state; the fold keeps what is not final apart.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from pipeline.agents.runtime import Done, Epochs, Message, Place
 from pipeline.catalog import CATALOG
-from pipeline.domain.holdings import Holding, fold
+from pipeline.domain.holdings import Holding, as_of_head, exists, fold
 from schemas.codec import Codec, WireError
 from topics.envelope import outgoing
 from topics.producer import Outgoing
@@ -70,15 +71,16 @@ class AssetsRole:
                 block = self._codec.decode(message.value)[1]
             except WireError:
                 continue  # the books role has the source topic's undecodable messages quarantined
-            done.outgoing += self._facts(rule, block)
-            last = block["ledger_index"]
-            transactions += len(block.get("transactions", ()))
+            done.outgoing += self._effects(rule, block)
+            facts = rule.facts(block)
+            last = facts.number
+            transactions += facts.transactions
         done.counts = {"blocks": len(batch), "transactions": transactions}
         if last >= 0:
             done.counts = {**done.counts, "block": last}
         return done
 
-    def _facts(self, rule: Any, block: Any) -> list[Outgoing]:
+    def _effects(self, rule: Any, block: Any) -> list[Outgoing]:
         found = []
         for record in rule.asset_changes(block) if rule.asset_changes else ():
             found.append(outgoing(self._codec, CHANGES, record["asset"], record))
@@ -112,7 +114,11 @@ class AssetsRole:
 
 
 def declare_views(app: Any, holdings: Any) -> None:
-    """`/holdings/`: how many, and the first thousand; `/holdings/one/?asset=KEY`: one asset."""
+    """`/holdings/`: how many, and the first thousand; `/holdings/one/?asset=KEY`: one asset.
+
+    A row has the final facts, what is pending beside them, and `as_of_head`: the same with that applied. What only
+    blocks that were taken back told of is not there.
+    """
 
     @app.page("/holdings/")
     async def all_holdings(web: Any, request: Any) -> Any:
@@ -120,14 +126,18 @@ def declare_views(app: Any, holdings: Any) -> None:
         rows = [
             holding
             for holding in holdings.values()
-            if kind in (None, holding["kind"]) and owner in (None, holding["owner"])
+            if exists(holding) and kind in (None, holding["kind"]) and owner in (None, holding["owner"])
         ]
-        return web.json({"count": len(rows), "holdings": rows[:1000]})
+        return web.json({"count": len(rows), "holdings": [_shown(holding) for holding in rows[:1000]]})
 
     @app.page("/holdings/one/")
     @app.table_route(table=holdings, query_param="asset")
     async def one_holding(web: Any, request: Any) -> Any:
         holding = holdings.get(request.query["asset"])
-        if holding is None:
+        if holding is None or not exists(holding):
             return web.json({"error": f"no holding of {request.query['asset']!r}"}, status=404)
-        return web.json(holding)
+        return web.json(_shown(holding))
+
+
+def _shown(holding: Holding) -> dict[str, Any]:
+    return {**holding, "as_of_head": as_of_head(holding)}

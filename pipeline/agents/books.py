@@ -1,26 +1,30 @@
-"""The books role: whole blocks → double entry in TigerBeetle, and what was posted to books.transfers.v1.
+"""The books role: whole blocks → double entry in TigerBeetle, and what was booked to books.transfers.v1.
 
 Thin: the catalog's rules say what to post, sinks.bookkeeper posts it. What this role adds is the
-refusal to book past a hole: a block that can't be read or numbered, or that does not follow the last
-one, stops its chain here, is quarantined whole, and nothing after it is acknowledged.
+refusal to book past a hole: a block that can't be read or numbered, or that does not come next, stops its
+chain here, is quarantined whole, and nothing after it is acknowledged. What comes next on a chain that
+takes nothing back is told by its last block in the books; where blocks are taken back, by those that stand
+(pipeline.domain.branch). Both are the books' own: a new process knows them too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from pipeline.agents.books_records import refusals, transfer_records
 from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
 from pipeline.agents.starting_state import STATES, StatePages
-from pipeline.catalog import with_postings
-from pipeline.domain.account import AccountRef
+from pipeline.catalog import CATALOG, EventType
+from pipeline.domain.block_facts import BlockFacts
+from pipeline.domain.branch import Branch, OutOfLine
 from pipeline.domain.findings import alert, alerts_of, connect_headers, quarantined
-from pipeline.domain.position import PositionOverflow
+from pipeline.domain.position import PositionOverflow, block_base
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
-from schemas.records import BookTransfers, XrplLedger
-from sinks.bookkeeper import BlockPosting, Bookkeeper, Head, Posted
+from sinks.bookkeeper import BlockPosting, Bookkeeper, Head
 from sinks.books import BooksInUseError
 from topics.envelope import outgoing
 from topics.producer import Outgoing
@@ -34,6 +38,17 @@ class Stop(Exception):
         self.reason = reason
 
 
+@dataclass(slots=True)
+class _Read:
+    """A message of a batch: its record and facts, or why it can't be read."""
+
+    message: Message
+    block: Any = None
+    facts: BlockFacts | None = None
+    fault: WireError | None = None
+    known: bool = False  # of a chain that takes blocks back: wholly booked before this batch
+
+
 class BooksRole:
     """Consumer group `books`."""
 
@@ -44,10 +59,12 @@ class BooksRole:
     def __init__(self, open_books: Callable[[], Any], codec: Codec) -> None:
         self._open_books, self._codec = open_books, codec
         self._epochs: Epochs = {}
-        self._rules = with_postings()
-        self.topics = tuple(self._rules)
+        self._rows: dict[str, EventType] = {row.topic: row for row in CATALOG if row.postings is not None}
+        self.topics = tuple(self._rows)
         self._heads: dict[str, Head | None] = {}  # chain -> last block accepted
         self._accepted: set[tuple[str, int, int, str]] = set()  # blocks of the batch at hand
+        self._branches: dict[str, Branch] = {}  # chain that takes blocks back -> what stands
+        self._first: dict[str, int] = {}  # such a chain -> the first block ever booked
         self._unread: dict[
             tuple[str, int], Message
         ] = {}  # (topic, partition) → undecodable message behind the head
@@ -64,6 +81,8 @@ class BooksRole:
 
     def assigned(self, places: set[Place]) -> dict[Place, int]:
         self._heads.clear()  # another process may have booked on
+        self._branches.clear()
+        self._first.clear()
         self._unread.clear()
         return {}
 
@@ -78,82 +97,147 @@ class BooksRole:
     def _process(self, topic: str, batch: list[Message]) -> Done:
         done = Done()
         self._accepted.clear()
-        blocks: list[tuple[XrplLedger, BlockPosting]] = []
-        transactions = 0
-        for message in batch:
-            if message.partition in done.stops:
+        accepted: list[tuple[_Read, BlockPosting]] = []
+        for one in self._read(topic, batch):
+            if one.message.partition in done.stops:
                 continue
-            try:
-                block = self._codec.decode(message.value)[1]
-            except WireError as error:
-                done.outgoing += self._quarantine(message, error.reason, str(error))
-                self._unread[(topic, message.partition)] = message
-                continue
-            try:
-                posting = self._posting(topic, block)
-                self._follow(block, posting, self._unread.pop((topic, message.partition), None))
-            except (Stop, PositionOverflow, Unbalanced) as error:
-                reason = error.reason if isinstance(error, Stop) else type(error).__name__
-                done.outgoing += self._stopped(message, block, reason, str(error))
-                why = f"{block['chain']}: books stop before ledger {block['ledger_index']}: {error}"
-                done.stops[message.partition] = (message.offset, why)
-                continue
-            blocks.append((block, posting))
-            transactions += len(block["transactions"])
-            done.outgoing += self._findings(block, posting.postings.findings)
-        legs = 0
-        posted = self._bookkeeper.apply([posting for _, posting in blocks])
-        for (block, posting), mine in zip(blocks, posted, strict=True):
-            legs += len(mine)
-            for record in transfer_records(block, posting, mine, self._bookkeeper.book_of):
-                done.outgoing.append(outgoing(self._codec, "books.transfers.v1", record["asset"], record))
-        done.counts = {"blocks": len(blocks), "transactions": transactions, "transfers": legs}
-        if blocks:
-            done.counts = {**done.counts, "block": blocks[-1][0]["ledger_index"]}
+            posting = self._accept(topic, one, done)
+            if posting is not None:
+                accepted.append((one, posting))
+                done.outgoing += self._findings(one, posting.postings.findings)
+        self._book(accepted, done)
         return done
 
-    def _follow(self, block: XrplLedger, posting: BlockPosting, unread: Message | None) -> None:
+    def _read(self, topic: str, batch: list[Message]) -> list[_Read]:
+        """The messages of a batch; those of chains that take blocks back are looked up in the books, all at once."""
+        facts_of = self._rows[topic].facts
+        read: list[_Read] = []
+        for message in batch:
+            one = _Read(message)
+            try:
+                one.block = self._codec.decode(message.value)[1]
+                one.facts = facts_of(one.block) if facts_of is not None else None
+            except WireError as error:
+                one.fault = error
+            read.append(one)
+        asked = [one for one in read if one.facts is not None and one.facts.publication]
+        for one, known in zip(asked, self._known(asked), strict=True):
+            one.known = known
+        return read
+
+    def _known(self, read: list[_Read]) -> list[bool]:
+        facts = [one.facts for one in read if one.facts is not None]
+        try:
+            return self._bookkeeper.known(facts) if facts else []
+        except PositionOverflow:  # one of them: it is told when its turn comes, and can't be in the books
+            return [len(read) > 1 and self._known([one])[0] for one in read]
+
+    def _accept(self, topic: str, one: _Read, done: Done) -> BlockPosting | None:
+        """What is to be booked of a message; None where it can't be, which `done` then tells."""
+        message = one.message
+        where = (topic, message.partition)
+        if one.fault is not None:
+            done.outgoing += self._quarantine(message, one.fault.reason, str(one.fault))
+            self._unread[where] = message
+            return None
+        facts = one.facts
+        assert facts is not None  # every topic with postings has facts
+        try:
+            posting = self._posting(topic, one.block, facts)
+            if facts.publication:
+                self._follow_branch(one, facts, self._unread.pop(where, None))
+            else:
+                self._follow(one.block, facts, posting, self._unread.pop(where, None))
+        except (Stop, PositionOverflow, Unbalanced) as error:
+            reason = error.reason if isinstance(error, Stop) else type(error).__name__
+            done.outgoing += self._stopped(message, facts, reason, str(error))
+            what = "block" if facts.publication else "ledger"
+            why = f"{facts.chain}: books stop before {what} {facts.number}: {error}"
+            done.stops[message.partition] = (message.offset, why)
+            return None
+        return posting
+
+    def _book(self, accepted: list[tuple[_Read, BlockPosting]], done: Done) -> None:
+        transfers = transactions = 0
+        posted = self._bookkeeper.apply([posting for _, posting in accepted])
+        for (one, posting), mine in zip(accepted, posted, strict=True):
+            transfers += len(mine)
+            transactions += len(one.block["transactions"])
+            done.outgoing += self._alerts(one, refusals(posting, mine))
+            for record in transfer_records(one.block, posting, mine, self._bookkeeper.book_of):
+                done.outgoing.append(outgoing(self._codec, "books.transfers.v1", record["asset"], record))
+        done.counts = {"blocks": len(accepted), "transactions": transactions, "transfers": transfers}
+        if accepted:
+            done.counts = {**done.counts, "block": accepted[-1][1].block}
+
+    def _follow(self, block: Any, facts: BlockFacts, posting: BlockPosting, unread: Message | None) -> None:
         """Raise Stop unless this block follows the last one booked, or is one that is booked already.
 
         The head is the books' own: a new process knows it too.
         """
-        chain, index, chunk = block["chain"], block["ledger_index"], block["chunk"]
+        chain, index, chunk = facts.chain, facts.number, facts.chunk
         for tx in block["transactions"]:
             if tx["error"] is not None and not _effects(tx):
                 raise Stop("no_effects", f"transaction {tx['hash']}: {tx['error']}")
         if chain not in self._heads:
-            self._heads[chain] = self._bookkeeper.head(chain, block["chain_number"])
+            self._heads[chain] = self._bookkeeper.head(chain, facts.chain_number)
         head = self._heads[chain]
-        if head is None and self._bookkeeper.began(chain, block["run"]) is False:
+        if head is None and self._bookkeeper.began(chain, facts.run) is False:
             raise Stop(
-                "other_run", f"run {block['run']} is not the one that the starting state in the books begins"
+                "other_run", f"run {facts.run} is not the one that the starting state in the books begins"
             )
         if head is not None and (index, chunk) <= (head.block, head.chunk):
             if (chain, index, chunk, posting.block_hash) in self._accepted or self._bookkeeper.has(posting):
                 return
             raise Stop("fork", f"ledger {index} with hash {posting.block_hash} is not the one that is booked")
-        if not _continues(head, block):
-            missing = f"an undecodable message at offset {unread.offset}" if unread else "nothing"
+        if not _continues(head, facts):
             last = f"ledger {head.block} chunk {head.chunk} of {head.chunks}" if head else "the start"
-            raise Stop(
-                "hole", f"ledger {index} chunk {chunk} does not follow {last} ({missing} stands between)"
-            )
+            raise Stop("hole", f"ledger {index} chunk {chunk} does not follow {last} ({_between(unread)})")
         self._accepted.add((chain, index, chunk, posting.block_hash))
-        self._heads[chain] = Head(index, posting.block_hash[:16], chunk, block["chunks"])
+        self._heads[chain] = Head(index, posting.block_hash[:16], chunk, facts.chunks)
 
-    def _posting(self, topic: str, block: XrplLedger) -> BlockPosting:
+    def _follow_branch(self, one: _Read, facts: BlockFacts, unread: Message | None) -> None:
+        """Raise Stop unless this message comes next on what stands, or is one that came before."""
+        branch = self._branches.get(facts.chain)
+        if branch is None:
+            branch = self._branches[facts.chain] = self._bookkeeper.branch(facts.chain, facts.chain_number)
+        step = facts.step
+        if one.known or branch.seen(step):
+            return
+        try:
+            branch.judge(step)
+        except OutOfLine as error:
+            raise Stop(error.reason, f"{error} ({_between(unread)})") from None
+        branch.take(step)
+
+    def _posting(self, topic: str, block: Any, facts: BlockFacts) -> BlockPosting:
+        rule = self._rows[topic].postings
+        assert rule is not None  # only such topics are read
+        block_hash = facts.hash or "0" * 64
+        block_base(facts.chain_number, facts.number, block_hash, facts.incarnation)  # or PositionOverflow
         return BlockPosting(
-            chain=block["chain"],
-            chain_number=block["chain_number"],
-            run=block["run"],
-            block=block["ledger_index"],
-            block_hash=block["ledger_hash"] or block["transaction_hash"] or "0" * 64,
-            chunk=block["chunk"],
-            chunks=block["chunks"],
-            run_coins=block["run_coins"],
-            postings=self._rules[topic](block),
+            chain=facts.chain,
+            chain_number=facts.chain_number,
+            run=facts.run,
+            block=facts.number,
+            block_hash=block_hash,
+            chunk=facts.chunk,
+            chunks=facts.chunks,
+            run_coins=block.get("run_coins"),
+            postings=rule(block),
             hashes={tx["transaction_index"]: tx["hash"] for tx in block["transactions"]},
+            first_run=bool(facts.publication) and facts.run == self._first_block(facts),
+            finality=facts.finality,
+            incarnation=facts.incarnation,
+            publication=facts.publication,
         )
+
+    def _first_block(self, facts: BlockFacts) -> int:
+        """Number of the first block ever booked of a chain: the one at hand, where there is none."""
+        if facts.chain not in self._first:
+            booked = self._bookkeeper.first_block(facts.chain, facts.chain_number)
+            self._first[facts.chain] = facts.number if booked is None else booked
+        return self._first[facts.chain]
 
     def _quarantine(self, message: Message, reason: str, detail: str) -> list[Outgoing]:
         item = quarantined(
@@ -170,10 +254,10 @@ class BooksRole:
             outgoing(self._codec, "control.alerts.v1", "quarantined", note),
         ]
 
-    def _stopped(self, message: Message, block: XrplLedger, reason: str, detail: str) -> list[Outgoing]:
+    def _stopped(self, message: Message, facts: BlockFacts, reason: str, detail: str) -> list[Outgoing]:
         note = alert(
-            "chain_stopped", "critical", block["chain"], str(block["ledger_index"]),
-            block=block["ledger_index"], time=block["close_time"],
+            "chain_stopped", "critical", facts.chain, str(facts.number),
+            block=facts.number, time=facts.time,
             evidence={"reason": reason, "detail": detail},
         )  # fmt: skip
         return [
@@ -181,19 +265,28 @@ class BooksRole:
             outgoing(self._codec, "control.alerts.v1", "chain_stopped", note),
         ]
 
-    def _findings(self, block: XrplLedger, findings: list[Finding]) -> list[Outgoing]:
+    def _findings(self, one: _Read, findings: list[Finding]) -> list[Outgoing]:
+        facts = one.facts
+        assert facts is not None
+        found = self._alerts(one, findings)
+        if facts.gap is not None:
+            first, last = map(str, facts.gap)
+            note = alert(
+                "gap_accepted", "warning", facts.chain, f"{first}-{last}",
+                block=facts.number, time=facts.time, evidence={"from": first, "to": last},
+            )  # fmt: skip
+            found.append(outgoing(self._codec, "control.alerts.v1", "gap_accepted", note))
+        return found
+
+    def _alerts(self, one: _Read, findings: list[Finding]) -> list[Outgoing]:
+        """Alerts of findings that this process has not told yet."""
+        facts = one.facts
+        assert facts is not None
         found = []
-        for note in alerts_of(findings, block["chain"], block["ledger_index"], block["close_time"]):
+        for note in alerts_of(findings, facts.chain, facts.number, facts.time):
             if note["id"] not in self._told:
                 self._told.add(note["id"])
                 found.append(outgoing(self._codec, "control.alerts.v1", note["rule"], note))
-        if block["gap_from"] is not None and block["chunk"] == 0:
-            evidence = {"from": str(block["gap_from"]), "to": str(block["gap_to"])}
-            note = alert(
-                "gap_accepted", "warning", block["chain"], f"{block['gap_from']}-{block['gap_to']}",
-                block=block["ledger_index"], time=block["close_time"], evidence=evidence,
-            )  # fmt: skip
-            found.append(outgoing(self._codec, "control.alerts.v1", "gap_accepted", note))
         return found
 
 
@@ -202,63 +295,19 @@ def _effects(tx: Any) -> bool:
     return bool(tx["balance_changes"] or tx["object_changes"] or tx["mpt_changes"] or tx["nft_changes"])
 
 
-def _continues(head: Head | None, block: XrplLedger) -> bool:
+def _between(unread: Message | None) -> str:
+    return f"{f'an undecodable message at offset {unread.offset}' if unread else 'nothing'} stands between"
+
+
+def _continues(head: Head | None, facts: BlockFacts) -> bool:
     """Does this block (or chunk) come right after what is booked?"""
-    index, chunk = block["ledger_index"], block["chunk"]
-    begins = block["run"] == index  # a new run: the ingest has told of the gap
+    index, chunk = facts.number, facts.chunk
+    begins = facts.run == index  # a new run: the ingest has told of the gap
     if head is None:
         return begins and chunk == 0
     if index == head.block or chunk != 0:
         return index == head.block and chunk == head.chunk + 1
     if head.chunk != head.chunks - 1:
         return False
-    parent = block["parent_hash"]
+    parent = facts.parent
     return begins or (index == head.block + 1 and (parent is None or parent[:16] == head.block_hash))
-
-
-def transfer_records(
-    block: XrplLedger, posting: BlockPosting, posted: list[Posted], book_of: Callable[[str], int]
-) -> list[BookTransfers]:
-    """What was posted for one block, as one record per book, in the order it was posted."""
-    records: dict[str, BookTransfers] = {}
-    for transfer in posted:
-        asset = transfer.debit.asset
-        record = records.get(asset)
-        if record is None:
-            record = records[asset] = {
-                "asset": asset,
-                "book": book_of(asset),
-                "chain": block["chain"],
-                "chain_number": block["chain_number"],
-                "run": block["run"],
-                "block": block["ledger_index"],
-                "block_hash": block["ledger_hash"] or "",
-                "chunk": block["chunk"],
-                "time": block["close_time"],
-                "transfers": [],
-            }
-        debit: AccountRef = transfer.debit
-        credit: AccountRef = transfer.credit
-        record["transfers"].append(
-            {
-                "transfer_id": transfer.transfer_id[::-1],
-                "transaction_index": transfer.transaction,
-                "leg": transfer.leg,
-                "hash": posting.hashes.get(transfer.transaction, ""),
-                "code": transfer.code,
-                "status": "posted",
-                "reason": None,
-                "debit_code": debit.code,
-                "debit_owner": debit.owner,
-                "debit_subject": debit.subject,
-                "credit_code": credit.code,
-                "credit_owner": credit.owner,
-                "credit_subject": credit.subject,
-                "amount": str(transfer.amount),
-                "pending_id": "",
-                "event_id": "",
-                "flow": "",
-                "timestamp": 0,
-            }
-        )
-    return list(records.values())

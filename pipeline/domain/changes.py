@@ -41,6 +41,9 @@ def _record(block: XrplLedger, key: str, kind: str) -> AssetChanges:
         "block": block["ledger_index"],
         "block_hash": block["ledger_hash"] or "",
         "chunk": block["chunk"],
+        "finality": "final",
+        "incarnation": 0,
+        "publication": "",
         "time": block["close_time"],
         "changes": [],
     }
@@ -104,6 +107,9 @@ def gas_charges(block: XrplLedger) -> list[GasCharges]:
                 "block": block["ledger_index"],
                 "block_hash": block["ledger_hash"] or "",
                 "chunk": block["chunk"],
+                "finality": "final",
+                "incarnation": 0,
+                "publication": "",
                 "time": block["close_time"],
                 "charges": [],
             }

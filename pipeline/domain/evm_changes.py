@@ -1,8 +1,8 @@
 """Effects of an EVM block → changes of assets and gas charges, for consumers and the tables of state. Pure.
 
-Only final blocks change them: what stands in these topics is fact and is never taken back. Head and retracted
-blocks are told by evm.blocks.v1 itself. Balances of fungible tokens are kept in the books; a holding is a token
-with an owner of its own (ERC-721).
+Every state of a block is told, as in evm.blocks.v1: what a head did is pending, `final` makes it fact, `retracted`
+undoes it. Whoever wants facts only takes the final records. Balances of fungible tokens are kept in the books; a
+holding is a token with an owner of its own (ERC-721).
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ RESULTS = {1: "success", 0: "failed", None: ""}
 
 
 def evm_asset_changes(block: EvmBlock) -> list[AssetChanges]:
-    """One record per ERC-721 token that this final block (or chunk) moved, changes in the order applied."""
+    """One record per ERC-721 token that this block (or chunk) moved, changes in the order applied."""
     found: dict[str, AssetChanges] = {}
-    if block["finality"] != "final":
-        return []
     for tx in block["transactions"]:
         tokens = [transfer for transfer in tx["transfers"] if transfer["standard"] == "erc721"]
         for index, transfer in enumerate(tokens):
@@ -40,6 +38,9 @@ def evm_asset_changes(block: EvmBlock) -> list[AssetChanges]:
                     "block": block["block_number"],
                     "block_hash": block["block_hash"],
                     "chunk": block["chunk"],
+                    "finality": block["finality"],
+                    "incarnation": block["incarnation"],
+                    "publication": block["publication"],
                     "time": block["time"],
                     "changes": [],
                 }
@@ -67,10 +68,8 @@ def _change(tx: EvmTransaction, transfer: EvmTransfer, index: int) -> AssetChang
 
 
 def evm_gas_charges(block: EvmBlock) -> list[GasCharges]:
-    """One record per account that paid a fee in this final block (or chunk)."""
+    """One record per account that paid a fee in this block (or chunk)."""
     found: dict[str, GasCharges] = {}
-    if block["finality"] != "final":
-        return []
     for tx in block["transactions"]:
         payer, fee = tx["fee_payer"], tx["fee"]
         if payer is None or fee is None or fee == "0":
@@ -83,6 +82,9 @@ def evm_gas_charges(block: EvmBlock) -> list[GasCharges]:
                 "block": block["block_number"],
                 "block_hash": block["block_hash"],
                 "chunk": block["chunk"],
+                "finality": block["finality"],
+                "incarnation": block["incarnation"],
+                "publication": block["publication"],
                 "time": block["time"],
                 "charges": [],
             }

@@ -8,7 +8,7 @@ receipts tell beyond that follows from the transactions and is computed again (d
 
 Contradiction is raised and nothing of the answer is used; what an answer does not tell, or what this chain
 is excepted from by a setting, is a check that is not applicable, and lowers the verdict. Not proven by any
-hash: l1Fee and blobGasPrice; totalDifficulty, size; and `from`, unless check_sender is asked.
+hash: l1Fee and blobGasPrice; totalDifficulty, size. Who sent a transaction is proven by its signature (senders).
 
 Source: Ethereum Yellow Paper sections 4.3.1 and 4.4; EIP-658, 1559, 4844; execution-apis (eth_getLogs).
 """
@@ -111,6 +111,7 @@ def judge_block(
     if level == "full":
         wanted["receipts_root"] = lambda: check_receipts_root(block, receipts)
         wanted["transactions_root"] = lambda: check_transactions_root(block)
+        wanted["senders"] = lambda: check_senders(block)
         if receipts is not None:
             wanted["derived_fields"] = lambda: check_derived_fields(block, receipts)
     return [_judged(name, judge, exceptions) for name, judge in wanted.items()]
@@ -310,21 +311,28 @@ def created_address(transaction: Answer) -> str | None:
     return "0x" + made[12:].hex()
 
 
-def check_sender(transaction: Answer) -> None:
-    """That `from` signed the transaction: the payer of its gas. Contradiction("sender"), Unprovable.
+def check_senders(block: Answer) -> None:
+    """That every transaction's `from` signed it. Contradiction("senders"); Unprovable where a signature is not told."""
+    for transaction in listed(required(block, "transactions"), "transactions"):
+        if not isinstance(transaction, Mapping):
+            raise Unprovable("only the hashes of the transactions were read")
+        check_sender(transaction)
 
-    Some milliseconds each: for the transactions that are booked, not for every one of a block. A deposit is
-    not signed; its `from` is in its hash.
+
+def check_sender(transaction: Answer) -> None:
+    """That `from` signed the transaction: the payer of its gas. Contradiction("senders"), Unprovable.
+
+    A tenth of a millisecond each. A deposit is not signed; its `from` is in its hash.
     """
     if kind_of(transaction) == DEPOSIT:
         return
-    v = quantity(transaction.get("v") if transaction.get("yParity") is None else transaction["yParity"], "v")
+    v = quantity(told(transaction, "v" if transaction.get("yParity") is None else "yParity"), "v")
     parity = v if v < 2 else (v - 35) % 2 if v >= 35 else v - 27
     r, s = (quantity(told(transaction, name), name) for name in ("r", "s"))
     try:
         key = Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(signing_hash(transaction))
     except (BadSignature, ValidationError) as error:
         raise Contradiction(
-            "sender", f"{name_answer(transaction)}: its signature is none: {error}"
+            "senders", f"{name_answer(transaction)}: its signature is none: {error}"
         ) from error
-    must_equal("sender", f"{name_answer(transaction)}: from", told(transaction, "from"), key.to_address())
+    must_equal("senders", f"{name_answer(transaction)}: from", told(transaction, "from"), key.to_address())

@@ -19,6 +19,8 @@ from pipeline.domain.lag_look import Group, Key, Look, Mark, Place, Stop, Verdic
 INGEST: Final = "ingest"
 HEAD: Final = "head"
 INGESTED: Final = "ingested"
+FINAL: Final = "final"  # of chains that may reorganise: last block that stays
+REORGANISES: Final = "eip155:"  # such chains' names begin so
 STAGES: Final[Mapping[str, str]] = {"assets": "state"}  # stage that a role makes; else by its own name
 
 
@@ -97,7 +99,7 @@ class ChainLag:
     """One chain through all its stages."""
 
     chain: str
-    stages: Mapping[str, Mark | None]  # head, ingested, then each role's stage → last block there
+    stages: Mapping[str, Mark | None]  # head, ingested (final), then each role's stage → last block there
     verdict: Verdict | None
     state: State  # of the ingest
     reason: str
@@ -321,6 +323,7 @@ def _chains(look: Look, moves: Mapping[Key, Move], limits: Limits) -> list[Chain
                 stages={
                     HEAD: look.heads.get(chain),
                     INGESTED: look.last[place] if place else None,
+                    **_final(chain, verdicts.get(chain)),
                     **{STAGES.get(of.role, of.role): _done(look, of, chain, place) for of in look.groups},
                 },
                 verdict=verdicts.get(chain),
@@ -329,6 +332,15 @@ def _chains(look: Look, moves: Mapping[Key, Move], limits: Limits) -> list[Chain
             )
         )
     return found
+
+
+def _final(chain: str, verdict: Verdict | None) -> dict[str, Mark | None]:
+    """The last final block: verdicts are told of final blocks only."""
+    if not chain.startswith(REORGANISES):
+        return {}
+    if verdict is None or verdict.outcome not in ("verified", "unproven"):
+        return {FINAL: None}
+    return {FINAL: Mark(chain, verdict.last_block, verdict.time, verdict.block_hash or "")}
 
 
 def _done(look: Look, group: Group, chain: str, place: Place | None) -> Mark | None:

@@ -23,6 +23,45 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What one message of a chain that may reorganise says of its block."""
+
+    mark: Mark
+    finality: str  # head, final, retracted
+    was_head: bool
+    parent: str = ""  # hash of the block before
+
+
+@dataclass(slots=True)
+class Tip:
+    """The topmost block that stands after a message, found by reading back from there, newest message first.
+
+    A final block that was head before may have others above it, told earlier; after a retracted one the first
+    block found that is below it stands on top.
+    """
+
+    found: Mark | None = None
+    least: Mark | None = None  # what stands at least, as long as nothing is found
+    _gone: int | None = None  # lowest number that was taken off again
+
+    def read(self, said: Said) -> None:
+        """One message further back; once there is something `found`, no more need be read."""
+        mark = said.mark
+        if said.finality == "retracted":
+            if self._gone is None or mark.block < self._gone:
+                self._gone = mark.block
+                self._at_least(Mark(mark.chain, mark.block - 1, 0, said.parent))
+        elif self._gone is None or mark.block < self._gone:
+            self._at_least(mark)
+            if said.finality == "head" or not said.was_head:
+                self.found = self.least
+
+    def _at_least(self, mark: Mark) -> None:
+        if self.least is None or mark.block > self.least.block or not self.least.time:
+            self.least = mark
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The last message of a chain in chains.verdicts.v1, as far as it is needed here."""
 
@@ -32,6 +71,8 @@ class Verdict:
     last_block: int
     verified_up_to: int  # -1 = none
     gaps: int  # accepted so far
+    time: int = 0  # of its last block, ms since 1970; 0 = not told
+    block_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ def _record(page: XrplState, asset: str, kind: str, change: AssetChange) -> Asse
         "block": page["ledger_index"],
         "block_hash": page["ledger_hash"],
         "chunk": page["page"],
+        "finality": "final",
+        "incarnation": 0,
+        "publication": "",
         "time": page["close_time"],
         "changes": [change],
     }

@@ -158,6 +158,13 @@ class ChainRegister:
                 return chain
         return self._create(headers[0], name or None, sparse=True)
 
+    def evm_chain(self, name: str) -> Chain:
+        """The EVM chain of this name (eip155:<id>); a new one where this data directory has not seen it."""
+        for chain in self.chains:
+            if chain.name == name:
+                return chain
+        return self._add(name, sparse=True)
+
     def _partition(self, name: str, number: int) -> int:
         network = self.networks.get(name)
         return network.partition if network else max(0, number - LOCAL_FIRST)
@@ -200,12 +207,11 @@ class ChainRegister:
 
     def _forget_empty(self) -> None:
         """A chain without ledgers was named and never published: a run that was killed at once."""
-        for chain in [chain for chain in self.chains if not chain.ledgers]:
+        for chain in [chain for chain in self.chains if not chain.ledgers and chain.name.startswith("xrpl:")]:
             chain.path.unlink()
             self.chains.remove(chain)
 
     def _create(self, first: Mapping[str, Any], network: str | None, sparse: bool = False) -> Chain:
-        numbers = {chain.number for chain in self.chains}
         names = {chain.name for chain in self.chains}
         name = f"xrpl:{network.removeprefix('xrpl:')}" if network else f"xrpl:recorded-{identity(first)[:8]}"
         if name in names and network:
@@ -214,21 +220,37 @@ class ChainRegister:
         while name in names:
             copy += 1
             name = f"{base}-{copy}"
+        return self._add(name, sparse=sparse)
+
+    def _add(self, name: str, sparse: bool) -> Chain:
+        """A new chain, its number durable before anything is published under it."""
+        numbers = {chain.number for chain in self.chains}
         known = self.networks.get(name)
-        number = known.number if known else None
-        if number is None:
-            number = max([LOCAL_FIRST - 1, *(n for n in numbers if n >= LOCAL_FIRST)]) + 1
-        if number > LOCAL_LAST:
-            raise ChainError(
-                "this data directory has used up all local chain numbers; use another --data-dir"
-            )
-        path = self._directory / f"{number:05d}.chain"
-        draft = path.with_suffix(".draft")
-        draft.write_text(f"{name} sparse\n" if sparse else f"{name}\n")
-        draft.replace(path)
+        first = (
+            known.number if known else max([LOCAL_FIRST - 1, *(n for n in numbers if n >= LOCAL_FIRST)]) + 1
+        )
+        number, path = self._claim(first, f"{name} sparse\n" if sparse else f"{name}\n", bool(known))
         chain = Chain(number, name, path, sparse=sparse, partition=self._partition(name, number))
         self.chains.append(chain)
         return chain
+
+    def _claim(self, number: int, line: str, fixed: bool) -> tuple[int, Path]:
+        """The first number from this one on that no other process has taken meanwhile, and its file."""
+        draft = self._directory / f"{os.getpid()}.draft"
+        draft.write_text(line)
+        try:
+            while number <= LOCAL_LAST:
+                path = self._directory / f"{number:05d}.chain"
+                try:
+                    os.link(draft, path)
+                    return number, path
+                except FileExistsError:
+                    if fixed:  # a network's own number: taken by a process that follows it too
+                        return number, path
+                    number += 1
+        finally:
+            draft.unlink()
+        raise ChainError("this data directory has used up all local chain numbers; use another --data-dir")
 
     @property
     def latest(self) -> Chain | None:

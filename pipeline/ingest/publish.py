@@ -1,4 +1,4 @@
-"""Publishes whole ledgers with their verdicts, in order, each chain to its own partition.
+"""Publishes whole ledgers and blocks with their verdicts, in order, each chain to its own partition.
 
 Verdicts go first: whoever is cut off in between publishes both again, and the same verdict has the same
 id, so no published ledger is ever without one. The register of chains is written before the ledgers it
@@ -22,11 +22,13 @@ from pipeline.domain.verdict import Watermark
 from pipeline.ingest.chains import Chain
 from pipeline.ingest.ledgers import Ready, Stopped, rows
 from schemas.codec import Codec
-from schemas.records import Alert, Verdict
+from schemas.records import Alert, EvmBlock, Verdict
 from topics.envelope import outgoing
 from topics.producer import Outgoing, Producer
 
 LEDGERS = "xrpl.ledgers.v1"
+BLOCKS = "evm.blocks.v1"
+CONTRACTS = "evm.contracts.v1"
 VERDICTS = "chains.verdicts.v1"
 ALERTS = "control.alerts.v1"
 QUARANTINE = "quarantine.v1"
@@ -77,6 +79,39 @@ class Publisher:
         state.verified_up_to = self.watermark.verified_up_to
         if batch:
             state.block, state.close_time = batch[-1].block["ledger_index"], batch[-1].block["close_time"]
+
+    async def blocks(
+        self,
+        messages: Sequence[tuple[EvmBlock, bytes]],
+        verdicts: Sequence[Verdict] = (),
+        contracts: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Publish messages of an EVM chain, given as (record, its encoding).
+
+        What they are read by (contracts that a factory made) and their verdicts go before them.
+        """
+        before = [
+            outgoing(self._codec, CONTRACTS, record["contract"], record, partition=self.chain.partition)
+            for record in contracts
+        ]
+        await self._send([*before, *map(self._verdict, verdicts)])
+        await self._send([
+            outgoing(self._codec, BLOCKS, self.chain.name, record, value=encoded, partition=self.chain.partition)
+            for record, encoded in messages
+        ])  # fmt: skip
+        state = self.state
+        state.verified_up_to = self.watermark.verified_up_to
+        for record, _ in messages:
+            if record["chunk"] == 0 and not (record["finality"] == "final" and record["was_head"]):
+                sign = -1 if record["finality"] == "retracted" else 1
+                state.ledgers += sign
+                state.transactions += sign * record["watched_count"]
+        if messages:
+            state.block, state.close_time = messages[-1][0]["block_number"], messages[-1][0]["time"]
+
+    async def tell(self, note: Alert) -> None:
+        """Publish an alert, once."""
+        await self._send(self._once(note))
 
     async def starting_state(self, messages: Iterator[Outgoing]) -> int:
         """Publish the pages of a ledger's state; how many. Sending any of them again is harmless."""

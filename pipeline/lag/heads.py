@@ -1,4 +1,4 @@
-"""The newest validated ledger that a node tells, and which chain that is. Fails softly.
+"""The newest validated ledger that an XRPL node tells, and which chain that is. Fails softly.
 
 A node's network id does not tell chains apart (a stand-alone node says 0, as mainnet does), so it is asked
 for a ledger that Kafka holds: the same hash means the same chain.

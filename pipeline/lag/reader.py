@@ -2,7 +2,8 @@
 
 A source topic is one total order of whole ledgers, so the message before a committed offset is the last
 ledger applied, and the last message is the last one ingested: their leading fields tell index and close
-time (`Codec.decode_prefix`). What stands at an offset never changes, so it is kept from look to look.
+time (`Codec.decode_prefix`). Of a chain that may reorganise it takes a few messages more to know its topmost
+block (`lag_look.Tip`). What stands at an offset never changes, so it is kept from look to look.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from aiokafka.errors import (
 
 from pipeline.catalog import CATALOG, of_history, with_postings
 from pipeline.domain.lag import behind
-from pipeline.domain.lag_look import Group, Key, Look, Mark, Place, Stop, Verdict
+from pipeline.domain.lag_look import Group, Key, Look, Mark, Place, Said, Stop, Tip, Verdict
 from pipeline.lag.messages import At, Messages
 from schemas.codec import Codec, WireError
 
-SOURCES: Final = ("xrpl.ledgers.v1",)  # topics whose partitions are chains
+LEDGERS: Final = "xrpl.ledgers.v1"
+BLOCKS: Final = "evm.blocks.v1"
+SOURCES: Final = (LEDGERS, BLOCKS)  # topics whose partitions are chains
 CHANGES: Final = "assets.changes.v1"
 VERDICTS: Final = "chains.verdicts.v1"
 ALERTS: Final = "control.alerts.v1"
@@ -44,10 +47,16 @@ ALERTS_BACK: Final = 500  # among so many of the last alerts a deliberate stop i
 
 # Where a message tells its block: fields of chain, block, close time.
 BLOCK_FIELDS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "xrpl.ledgers.v1": ("chain", "ledger_index", "close_time"),
+    LEDGERS: ("chain", "ledger_index", "close_time"),
+    BLOCKS: ("chain", "block_number", "time"),
     "xrpl.states.v1": ("chain", "ledger_index", "close_time"),
     "assets.changes.v1": ("chain", "block", "time"),
     "books.transfers.v1": ("chain", "block", "time"),
+}
+# What else is read of a message that is a block: its hash, then more.
+BLOCK_MORE: Final[Mapping[str, tuple[str, ...]]] = {
+    LEDGERS: ("ledger_hash", "chunk", "chunks"),
+    BLOCKS: ("block_hash", "chunk", "chunks", "finality", "was_head", "parent_hash"),
 }
 
 
@@ -64,6 +73,7 @@ class Told:
     came: int  # ms since 1970
     mark: Mark | None
     whole: bool  # the last chunk of its block
+    said: Said | None = None  # where blocks may be taken back
 
 
 class Reader:
@@ -162,19 +172,25 @@ class Reader:
         if fields is None:
             return Told(message.timestamp, None, True)
         chain, block, close = fields
-        more = ("chunk", "chunks", "ledger_hash") if topic in SOURCES else ()
+        more = BLOCK_MORE.get(topic, ())
         try:
             record = self._codec.decode_prefix(message.value, (*fields, *more))
         except (WireError, KeyError):
             return Told(message.timestamp, None, False)
-        mark = Mark(record[chain], record[block], record[close], hash=record.get("ledger_hash") or "")
-        return Told(message.timestamp, mark, not more or record["chunk"] == record["chunks"] - 1)
+        mark = Mark(record[chain], record[block], record[close], hash=(record[more[0]] or "") if more else "")
+        said = (
+            Said(mark, record["finality"], record["was_head"], record["parent_hash"])
+            if topic == BLOCKS
+            else None
+        )
+        return Told(message.timestamp, mark, not more or record["chunk"] == record["chunks"] - 1, said)
 
     async def _before(
         self, starts: Mapping[Key, int], ends: Mapping[Place, tuple[int, int]]
     ) -> dict[Key, Mark]:
-        """The last whole block before an offset of a chain's partition."""
+        """The last whole block before an offset of a chain's partition; the topmost that stands there."""
         found: dict[Key, Mark] = {}
+        tips = {key: Tip() for key in starts}
         offsets = {key: offset - 1 for key, offset in starts.items()}
         for _ in range(BACK_MAX):
             offsets = {key: at for key, at in offsets.items() if at >= ends[key[1]][0] and key not in found}
@@ -184,9 +200,12 @@ class Reader:
             for key, at in list(offsets.items()):
                 one = told.get((*key[1], at))
                 if one is not None and one.mark is not None and one.whole:
-                    found[key] = one.mark
+                    tips[key].read(one.said or Said(one.mark, "final", was_head=False))
+                    if (mark := tips[key].found) is not None:
+                        found[key] = mark
                 offsets[key] = at - 1
-        return found
+        known = {key: tip.least for key, tip in tips.items() if tip.least is not None}
+        return {**known, **found}
 
     async def _last(self, ends: Mapping[Place, tuple[int, int]]) -> dict[Place, Mark]:
         starts = {("", place): end for place, (_, end) in ends.items() if place[0] in SOURCES}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -15,9 +16,11 @@ from aiokafka.errors import KafkaConnectionError
 
 from pipeline.domain.lag import Limits, Move, Report, follow, report, undecided
 from pipeline.domain.lag_look import Key, Look
+from pipeline.ingest.evm.config import ChainConfig, ConfigError, read_config
+from pipeline.lag.evm_heads import evm_heads
 from pipeline.lag.heads import heads
 from pipeline.lag.messages import is_cancelled, messages_of
-from pipeline.lag.reader import Reader
+from pipeline.lag.reader import LEDGERS, Reader
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from topics.broker import CONNECT_TIMEOUT_S, admin_of
@@ -38,12 +41,18 @@ class Target:
     kafka_url: str
     xrpl_urls: str  # as TIDEBOOK_XRPL_URLS; "" = nobody tells the head
     network: str = ""
+    evm: Mapping[str, ChainConfig] = field(default_factory=dict)  # chains whose nodes are asked
+    problems: tuple[str, ...] = ()  # nodes that nobody can name, one line each
 
 
 def find_target(settings: Settings) -> Target:
-    """The broker of the settings, else the embedded one of what runs in the data directory. Raises NoBroker."""
+    """The broker of the settings, else the embedded one of what runs in the data directory.
+
+    Raises NoBroker, ConfigError (a ValueError) for a wrong TIDEBOOK_EVM_CONFIG.
+    """
+    evm = read_config(settings.evm_config, os.environ) if settings.evm_config else {}
     if settings.kafka_url:
-        return Target(settings.kafka_url, settings.xrpl_urls, settings.xrpl_network)
+        return Target(settings.kafka_url, settings.xrpl_urls, settings.xrpl_network, evm)
     told = _running(settings)
     if told is None:
         raise NoBroker(
@@ -51,7 +60,13 @@ def find_target(settings: Settings) -> Target:
             "set it, start `tidebook up`, or name the directory with --data-dir"
         )
     urls = settings.xrpl_urls or str(told.get("xrpl_urls") or "")
-    return Target(str(told["kafka_url"]), urls, settings.xrpl_network)
+    problems: tuple[str, ...] = ()
+    if not evm and told.get("evm_config"):  # its keys of nodes are in the environment of what runs
+        try:
+            evm = read_config(Path(str(told["evm_config"])), os.environ)
+        except ConfigError as error:
+            problems = (str(error),)
+    return Target(str(told["kafka_url"]), urls, settings.xrpl_network, evm, problems)
 
 
 def _running(settings: Settings) -> dict[str, Any] | None:
@@ -78,8 +93,14 @@ class Watch:
     async def look(self) -> Report:
         """One more look. Raises KafkaError, TimeoutError."""
         seen = await _seen(self._reader)
-        found, problems = await heads(self._target.xrpl_urls, seen.last.values(), self._target.network)
-        seen = dataclasses.replace(seen, heads=found, problems=(*seen.problems, *problems))
+        target = self._target
+        ledgers = [mark for (topic, _), mark in seen.last.items() if topic == LEDGERS]
+        (found, problems), (evm, silent) = await asyncio.gather(
+            heads(target.xrpl_urls, ledgers, target.network), evm_heads(target.evm)
+        )
+        seen = dataclasses.replace(
+            seen, heads={**found, **evm}, problems=(*seen.problems, *target.problems, *problems, *silent)
+        )
         self._moves = follow(self._moves, seen)
         self._first_at = seen.at if self._first_at is None else self._first_at
         self.undecided = undecided(seen, self._moves, self._limits)

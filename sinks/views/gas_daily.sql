@@ -1,4 +1,4 @@
--- Fees by day (UTC) and owner, with S0's three sums; in the native coin's smallest unit.
+-- Fees by day (UTC) and owner, with S0's three sums, as in gas_report; in the native coin's smallest unit.
 -- Example: SELECT day, sum(fee_paid) FROM gas_daily WHERE chain = 'xrpl:main' GROUP BY day ORDER BY day
 SELECT
   chain,
@@ -7,7 +7,7 @@ SELECT
   owner,
   count() AS transactions,
   sum(fee) AS fee_paid,
-  sum(burnt) AS fee_burnt,
+  if(countIf(burnt IS NULL) = 0, sum(burnt), NULL) AS fee_burnt,
   sum(gas_required) AS total_gas_required,
   sum(gas_paid_by_user) AS total_gas_paid_by_user,
   sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury

@@ -1,5 +1,7 @@
 -- Fees by owner: how many transactions paid one, how much, how much of it was burnt, and S0's three sums.
--- In the native coin's smallest unit. On the chain an owner pays all that a transaction requires, the treasury nothing.
+-- In the native coin's smallest unit. The owner pays all that a transaction requires, but for a treasury of the settings:
+-- what that pays for others is total_gas_paid_by_treasury. fee_burnt is null where it is unknown of some transaction.
+-- What the chain took back is left out; blocks that are not final yet are counted.
 -- Example: SELECT * FROM gas_report WHERE owner = 'rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh'
 SELECT
   chain,
@@ -7,7 +9,7 @@ SELECT
   owner,
   count() AS transactions,
   sum(fee) AS fee_paid,
-  sum(burnt) AS fee_burnt,
+  if(countIf(burnt IS NULL) = 0, sum(burnt), NULL) AS fee_burnt,
   sum(gas_required) AS total_gas_required,
   sum(gas_paid_by_user) AS total_gas_paid_by_user,
   sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury

@@ -1,4 +1,5 @@
 -- Up to where the tables are: per topic and partition the last commit, its last block and how long ago it was.
+-- `block` is that of the last message, whatever it said of it: on an EVM chain the block that was made final or retracted last.
 -- `rows` and `duplicates` count since the beginning, over all epochs: rows of all tables, messages dropped.
 -- Example: SELECT topic, partition, block, age_s FROM pipeline_freshness ORDER BY age_s DESC
 SELECT

@@ -31,6 +31,7 @@ WORKERS = {name: service for name, service in OURS.items() if name != "setup"}
 OTHERS = {name: service for name, service in SERVICES.items() if name not in OURS}
 # Settings that a cluster has no use for: the embedded broker's, the assets role's local views, own chains.
 NOT_DEPLOYED = {"TIDEBOOK_EPOCH", "TIDEBOOK_INSTANCE", "TIDEBOOK_WEB_PORT", "TIDEBOOK_CHAINS_FILE"}
+ONE_ONLY = {"TIDEBOOK_EVM_CONFIG"}  # of the service ingest-evm alone
 SECRETS = {"KAFKA_CLUSTER_ID": "MkU3OEVBNTcwNTJENDM2Qg", "CLICKHOUSE_PASSWORD": "pw"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::([-?])([^}]*))?\}")
 
@@ -73,7 +74,8 @@ def test_every_variable_that_is_named_is_a_setting() -> None:
 
 
 def test_every_setting_is_deployed_or_has_its_reason() -> None:
-    assert set(COMPOSE["x-settings"]) == setting_names() - NOT_DEPLOYED
+    assert set(COMPOSE["x-settings"]) == setting_names() - NOT_DEPLOYED - ONE_ONLY
+    assert set(SERVICES["ingest-evm"]["environment"]) > ONE_ONLY
 
 
 def test_env_example_and_compose_name_the_same_variables() -> None:
@@ -144,6 +146,7 @@ def test_all_that_the_system_needs_is_started() -> None:
         "topics apply",
         "schemas register",
         "ingest xrpl --follow",
+        "ingest evm --follow",
         "work books",
         "work assets",
         "work history",
@@ -274,8 +277,8 @@ def test_prometheus_reads_the_rules() -> None:
 
 
 def exported() -> set[str]:
-    """Names that pipeline/metrics.py gives to Prometheus, as a scrape shows them."""
-    source = (PIPELINE / "metrics.py").read_text(encoding="utf-8")
+    """Names that pipeline/metrics*.py give to Prometheus, as a scrape shows them."""
+    source = "".join(path.read_text(encoding="utf-8") for path in PIPELINE.glob("metrics*.py"))
     made = re.findall(r"\b(Counter|Gauge|Histogram)(?:MetricFamily)?\(\s*\"(tidebook_\w+)\"", source)
     endings = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_count", "_sum"]}
     return {name + ending for kind, name in made for ending in endings[kind]}

@@ -1,5 +1,7 @@
 """The register of recorded chains: what belongs together, what does not, and after a crash."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.ingest.chains import LOCAL_FIRST, ChainError, ChainRegister
@@ -84,3 +86,16 @@ def test_a_chain_is_told_from_another_with_higher_indexes(tmp_path):
     low = book(ChainRegister(tmp_path), line("a", "b", "c"))
     assert ChainRegister(tmp_path).identify(iter(line("a", "b", "c")), None).number == low.number
     assert ChainRegister(tmp_path).identify(iter(line("u", "v", "w", start=900)), None).number == high.number
+
+
+def test_two_processes_never_take_the_same_number(tmp_path: Path) -> None:
+    one, other = ChainRegister(tmp_path), ChainRegister(tmp_path)
+    first, second = one.evm_chain("eip155:31337"), other.evm_chain("eip155:31338")
+    assert (first.number, second.number) == (1 << 14, (1 << 14) + 1)
+    assert ChainRegister(tmp_path).evm_chain("eip155:31337").number == first.number
+    assert (first.partition, second.partition) == (0, 1)
+
+
+def test_a_named_evm_chain_has_the_number_of_the_registry(tmp_path: Path) -> None:
+    assert ChainRegister(tmp_path).evm_chain("eip155:1").number == 100
+    assert ChainRegister(tmp_path).evm_chain("eip155:1").partition == 3

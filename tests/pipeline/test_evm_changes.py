@@ -1,4 +1,4 @@
-"""EVM blocks to changes of assets and gas charges: final facts only; keys of assets."""
+"""EVM blocks to changes of assets and gas charges, in every state of the block; keys of assets."""
 
 import pytest
 
@@ -61,9 +61,15 @@ def test_gas_charges():
     assert local_codec().encode("gas.charges.v1", record)
 
 
-@pytest.mark.parametrize("finality", ["head", "retracted"])
-def test_only_final_blocks_are_facts(finality):
-    assert evm_asset_changes(block(finality)) == [] and evm_gas_charges(block(finality)) == []
+@pytest.mark.parametrize("finality", ["head", "final", "retracted"])
+def test_every_state_of_a_block_is_told_and_named(finality):
+    """Only the names differ: whoever undoes a retracted block needs what it did."""
+    codec = local_codec()
+    for told, topic in ((evm_asset_changes, "assets.changes.v1"), (evm_gas_charges, "gas.charges.v1")):
+        (record,), (final,) = told(block(finality)), told(block("final"))
+        names = {"finality": finality, "incarnation": 0, "publication": f"0/{finality}"}
+        assert record == {**final, **names}
+        assert codec.decode(codec.encode(topic, record))[1] | {"time": 0} == record | {"time": 0}
 
 
 def test_keys():

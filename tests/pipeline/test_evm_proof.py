@@ -59,7 +59,7 @@ def parent_of(block: dict[str, Any]) -> Head:
 
 WHOLE = ["mainnet-483920", "mainnet-1755635", "test-1", "test-54", "anvil-types", "anvil-deposit"]
 CHECKS = {"parent_hash", "header_hash", "positions", "log_index", "logs_bloom", "gas_used", "logs"}
-FULL = CHECKS | {"receipts_root", "transactions_root", "derived_fields"}
+FULL = CHECKS | {"receipts_root", "transactions_root", "senders", "derived_fields"}
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -98,9 +98,9 @@ def test_mainnet_17173049() -> None:
     told = load("mainnet-17173049.json.gz")
     checks = judge_block(told["block"], told["receipts"], logs_of(told["receipts"]), "full")
     outcomes = {check["name"]: check["outcome"] for check in checks}
-    untold = {"parent_hash", "header_hash", "transactions_root"}
+    untold = {"parent_hash", "header_hash", "transactions_root", "senders"}
     assert outcomes == {name: "not_applicable" if name in untold else "holds" for name in FULL}
-    assert {check["name"] for check in failing(checks)} == {"header_hash", "transactions_root"}
+    assert {check["name"] for check in failing(checks)} == {"header_hash", "transactions_root", "senders"}
 
 
 def test_transactions_of_every_type() -> None:
@@ -126,7 +126,7 @@ def test_the_example_of_eip_155() -> None:
     for wrong in ({"v": "0x26"}, {"v": "0x27"}, {"value": "0x1"}, {"s": "0x0"}):
         with pytest.raises(Contradiction) as caught:
             check_sender({**transaction, **wrong})
-        assert caught.value.reason == "sender"
+        assert caught.value.reason == "senders"
 
 
 HEADER = """parentHash sha3Uncles miner stateRoot transactionsRoot receiptsRoot logsBloom difficulty number
@@ -221,13 +221,17 @@ def test_a_canyon_deposit_has_its_nonce_in_the_trie() -> None:
 def test_where_anvil_differs() -> None:
     """Its transactions root has blob transactions with their blobs; impersonated ones have no signature."""
     blob, impersonated = case("anvil-blob"), case("anvil-impersonated")
-    for told, reason in ((blob, "transactions_root"), (impersonated, "transaction_hash")):
+    both = ["transactions_root", "senders"]
+    for told, reason, excepted in (
+        (blob, "transactions_root", both[:1]),
+        (impersonated, "transaction_hash", both),
+    ):
         block, receipts = told["block"], told["receipts"]
         with pytest.raises(Contradiction) as caught:
             judge_block(block, receipts, told["logs"], "full")
         assert caught.value.reason == reason
-        checks = judge_block(block, receipts, told["logs"], "full", exceptions=["transactions_root"])
-        assert [check["name"] for check in failing(checks)] == ["transactions_root"]
+        checks = judge_block(block, receipts, told["logs"], "full", exceptions=excepted)
+        assert [check["name"] for check in failing(checks)] == excepted
         assert "except" in failing(checks)[0]["detail"]
     with pytest.raises(Contradiction, match="signature"):
         check_sender(impersonated["block"]["transactions"][0])
@@ -254,7 +258,7 @@ def test_only_hashes_of_transactions() -> None:
     block["transactions"] = [transaction["hash"] for transaction in block["transactions"]]
     checks = judge_block(block, receipts, None, "full")
     missing = {check["name"] for check in checks if check["outcome"] == "not_applicable"}
-    assert missing == {"parent_hash", "transactions_root", "derived_fields"}
+    assert missing == {"parent_hash", "transactions_root", "senders", "derived_fields"}
     block["transactions"].reverse()
     with pytest.raises(Contradiction) as caught:
         judge_block(block, receipts, None, "header")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.domain.evm_logs import logs_bloom
-from pipeline.domain.evm_proof import Head, check_sender, judge_block
+from pipeline.domain.evm_proof import Head, judge_block
 from pipeline.domain.proof_errors import Contradiction
 from pipeline.domain.verdict import Level, failing
 from tests.pipeline.test_evm_proof import case, logs_of, parent_of
@@ -228,10 +228,9 @@ def test_another_payer_told_everywhere_alike() -> None:
     told = whole("anvil-types")
     other = "0x" + "77" * 20
     told["block"]["transactions"][1]["from"] = told["receipts"][1]["from"] = other
-    assert not noticed(told, "anvil-types", "full")
     with pytest.raises(Contradiction) as caught:
-        check_sender(told["block"]["transactions"][1])
-    assert caught.value.reason == "sender"
+        judge_block(told["block"], told["receipts"], told["logs"], "full")
+    assert caught.value.reason == "senders"
 
 
 GARBAGE = [None, 5, -1, True, 1.5, "", "0x", "zz", "0xzz", [], {}, [None], [[]], "<html>", {"a": 1}]

@@ -12,7 +12,19 @@ from schemas.codec import local_codec
 from sinks.clickhouse import ClickHouseHistory
 from sinks.sink import HistoryMessage
 from tests.support.evm_logs import ALICE, BOB, ERC20, TOKEN, emitted
-from tests.support.history import history
+from tests.support.evm_rows import (
+    BLOCKS,
+    asset_rows,
+    asset_rows_in,
+    of_assets,
+    rows_in,
+    rows_of,
+    write,
+    write_through_storms,
+)
+from tests.support.evm_story import Story
+from tests.support.history import ASSETS, history
+from tests.support.history import message as history_message
 
 CODEC = local_codec()
 U256 = 2**256 - 1
@@ -115,3 +127,82 @@ def test_the_gas_ledger_has_s0s_sums(sink: ClickHouseHistory) -> None:
         "e", [message(1, decoded(7, 16, [5]), "retracted"), message(2, decoded(8, 16, [], ALICE), "final")]
     )
     assert ask(sink, sums) == [(ALICE, 1, str(100 * PRICE), "1000", "0", str(100 * PRICE))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_tables_are_a_plain_fold_of_the_messages(tmp_path: Path, seed: int) -> None:
+    """Through kills at any statement, duplicates, any cut of batches and new epochs: no row twice, none lost."""
+    records = Story(seed).tell(110).told
+    kills = write_through_storms(tmp_path / "ch", BLOCKS, records, seed)
+    kills += write_through_storms(tmp_path / "ch", ASSETS, of_assets(records), seed + 100)
+    assert kills >= 3
+    with history(tmp_path / "ch") as sink:
+        assert rows_in(sink) == rows_of(records)
+        assert asset_rows_in(sink) == asset_rows(records)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 4])
+def test_branches_at_one_place_keep_their_rows(sink: ClickHouseHistory, cut: int) -> None:
+    """The same payer at the same place of both branches, in different months, in any batches: B stays, paid once."""
+    a, b = decoded(7, 16, [5]), decoded(8, 16, [3])
+    b[0]["time"] -= 31 * 86_400_000
+    told = [
+        message(n, *one) for n, one in enumerate([(a, "head"), (a, "retracted"), (b, "head"), (b, "final")])
+    ]
+    for start in range(0, 4, cut):
+        sink.write("e", told[start : start + cut])
+    assert ask(sink, "SELECT block_hash, finality, transaction_index FROM gas_ledger ORDER BY ALL") == [
+        (hashed(n), finality, place) for n, finality in ((7, "retracted"), (8, "final")) for place in (0, 1)
+    ]  # fmt: skip
+    assert ask(sink, "SELECT transactions, fee_paid FROM gas_report") == [(2, str(200 * PRICE))]
+
+
+def test_what_came_last_wins_in_a_batch_of_any_size(sink: ClickHouseHistory) -> None:
+    """One block taken back and told again more often than one block of ClickHouse's memory has rows."""
+    record = of_assets(Story(1).tell(40).told)[0]
+    count = 66_500
+    told = [
+        {**record, "incarnation": n, "finality": "head", "publication": f"{n}/head"} for n in range(count)
+    ]
+    sink.write("e", [history_message(of, at, ASSETS) for at, of in enumerate(told)])
+    assert ask(sink, "SELECT DISTINCT incarnation FROM asset_changes") == [(count - 1,)]
+
+
+def test_a_directory_of_an_earlier_release(tmp_path: Path) -> None:
+    """Its tables gain the columns and the place in the sorting key; what it held stays, and is known again."""
+    old = Story(3).tell(60).told
+    finals = [
+        {**of, "publication": "", "finality": "final"} for of in of_assets(old) if of["finality"] == "final"
+    ]
+    with history(tmp_path / "ch") as sink:
+        write_assets(sink, finals)
+        for table, key in (
+            ("asset_changes", "chain_number, asset, block, transaction_index, change_index"),
+            ("gas_ledger", "chain_number, owner, ledger_index, transaction_index"),
+        ):
+            made_before(sink, table, key)
+        before = list(sink.query("SELECT asset, block, action FROM asset_changes ORDER BY ALL"))
+    with history(tmp_path / "ch") as sink:
+        tables = "system.tables WHERE name IN ('asset_changes', 'gas_ledger')"
+        keys = ask(sink, f"SELECT splitByString(', ', sorting_key)[-1] FROM {tables}")
+        assert keys == [("branch",), ("branch",)]
+        assert before == list(sink.query("SELECT asset, block, action FROM asset_changes ORDER BY ALL"))
+        assert write_assets(sink, finals, "f") == 0
+        records = Story(5).tell(80).told
+        write(sink, records)
+        assert rows_in(sink)["gas_ledger"] == rows_of(records)["gas_ledger"]
+
+
+def write_assets(sink: ClickHouseHistory, records: list[Any], epoch: str = "old") -> int:
+    return sink.write(epoch, [history_message(of, at, ASSETS) for at, of in enumerate(records)]).applied
+
+
+def made_before(sink: ClickHouseHistory, table: str, key: str) -> None:
+    """Make the table what the release before made of it: no finality, and its branches in one place."""
+    client = sink._client
+    client.command(
+        f"CREATE TABLE old ENGINE = ReplacingMergeTree PARTITION BY tuple() ORDER BY ({key}) AS "
+        f"SELECT * EXCEPT (branch, finality{', incarnation' if table == 'asset_changes' else ''}) FROM {table}"
+    )
+    client.command(f"DROP TABLE {table} SYNC")
+    client.command(f"RENAME TABLE old TO {table}")

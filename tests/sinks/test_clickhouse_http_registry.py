@@ -67,7 +67,7 @@ def test_rows_of_messages_under_the_registry_s_ids(
 
 def test_messages_of_two_versions_in_one_batch(sink: ClickHouseHistory, codec: Codec) -> None:
     """The older version's rows get the defaults of the columns that came later."""
-    first, _ = [entry for entry in ENTRIES if entry.subject == f"{TRANSFERS}-value"]
+    first, *_ = [entry for entry in ENTRIES if entry.subject == f"{TRANSFERS}-value"]
     then = make_schema({**first.schema, "topic": {**by_topic()[TRANSFERS].topic}})
     codec_then = Codec(codec._registry, [then])
     now, before = _transfers(codec.schema(TRANSFERS).resolution, 2), _transfers(first.schema, 1)

@@ -186,3 +186,38 @@ def test_columns_that_a_table_lacks_are_added_with_their_comments():
     statement = ddl.add_columns(table, names - {"evidence", "subject"})
     assert statement.startswith("ALTER TABLE alerts ADD COLUMN IF NOT EXISTS `subject` String COMMENT")
     assert "ADD COLUMN IF NOT EXISTS `evidence` String COMMENT" in statement
+
+
+def test_an_identity_may_join_fields_as_its_key():
+    form = {
+        **SCHEMA,
+        "clickhouse": {**SCHEMA["clickhouse"], "identity": {"key": ["id", "note"], "chunk": "id"}},
+    }
+    fields = ddl.identity(form)
+    assert fields == {"key": ("id", "note"), "chunk": ("id",)}
+    key = next(column for column in ddl.applied(form).columns if column.name == "key")
+    assert key.sql == "arrayStringConcat(arrayFilter(one -> one != '', [{id}, ifNull({note}, '')]), ' ')"
+    of = [ddl.identity_of({"key": fields["key"]}, {"id": "a", "note": note})[2] for note in ("b", "", None)]
+    assert of == ["a b", "a", "a"]  # an empty field leaves the key as it was without it
+
+
+@pytest.mark.parametrize("told", [{"hash": ["id", "note"]}, {"key": []}])
+def test_only_the_key_has_several_fields_and_none_has_none(told):
+    with pytest.raises(DdlFault, match="one field is wanted"):
+        ddl.identity({**SCHEMA, "clickhouse": {**SCHEMA["clickhouse"], "identity": told}})
+
+
+@pytest.mark.parametrize(
+    ("there", "sorted_by", "ordered"),
+    [
+        ({"id", "at", "place", "weight"}, "id", False),  # ours is id, box, place, and place was no part of it
+        ({"id", "at", "weight"}, "id", True),
+        ({"id", "at", "weight"}, "at", False),  # another key stays as it is
+        ({"id", "at", "box", "place"}, "id, box, place", False),
+        ({"id", "at", "weight", "box"}, "id, box", True),
+    ],
+)
+def test_new_columns_go_behind_the_sorting_key_where_ours_continues_it(there, sorted_by, ordered):
+    (table,) = ddl.tables(SCHEMA)
+    statement = ddl.add_columns(table, there, sorted_by)
+    assert ("MODIFY ORDER BY (id, box, place)" in statement) is ordered

@@ -167,9 +167,9 @@ def _local(message: bytes) -> bytes:
 
 
 def test_messages_of_an_older_version_are_read_by_the_registry_s_id(fake: FakeRegistry) -> None:
-    """books.transfers.v1 has two versions: a message of the first gets the second's defaults."""
-    old, new = [entry for entry in ENTRIES if entry.subject == f"{TRANSFERS}-value"]
-    ids = [row.id for row in register_all(Client(fake.url), [old, new])]
+    """books.transfers.v1 has several versions: a message of the first gets the second's defaults, and later ones'."""
+    old, new, *later = [entry for entry in ENTRIES if entry.subject == f"{TRANSFERS}-value"]
+    ids = [row.id for row in register_all(Client(fake.url), [old, new, *later])]
     attribute = {**by_topic()[TRANSFERS].topic}
     codec_then = Codec(HttpRegistry(Client(fake.url)), [make_schema({**old.schema, "topic": attribute})])
     body = _plain(old.schema)
@@ -179,7 +179,13 @@ def test_messages_of_an_older_version_are_read_by_the_registry_s_id(fake: FakeRe
     new_fields = [field for field in _leg(new.schema)["fields"] if field not in _leg(old.schema)["fields"]]
     defaults = {field["name"]: field["default"] for field in new_fields}
     assert schema_id == ids[0] and defaults
-    assert read == {**body, "transfers": [{**body["transfers"][0], **defaults}]}
+    added = {
+        field["name"]: field["default"]
+        for entry in later
+        for field in entry.schema["fields"]
+        if field["name"] not in body
+    }
+    assert read == {**body, **added, "transfers": [{**body["transfers"][0], **defaults}]}
 
 
 def _leg(schema: Any) -> Any:

@@ -32,7 +32,7 @@ from pipeline.domain.decode.evm_values import (
     quantity,
 )
 from pipeline.domain.decode.xrpl_errors import Malformed, MissingMetadata
-from schemas.records import EvmBlock, EvmLog, EvmTransaction, Finality
+from schemas.records import Check, EvmBlock, EvmLog, EvmTransaction, Finality
 
 DECODER_VERSION: Final = 1
 RAW_LEVEL: Final = (
@@ -49,6 +49,7 @@ class Chain:
     burns: bool | None = None  # whether it burns the base fee and the blob fee; None = unknown
     treasuries: frozenset[str] = frozenset()  # addresses (lower case) whose fees S0 counts as treasury's
     watched_addresses: frozenset[str] = frozenset()  # transactions from or to these are of interest too
+    everything: bool | None = None  # all transactions are of interest; None: where nothing at all is watched
 
 
 UNKNOWN_CHAIN: Final = Chain()
@@ -92,7 +93,8 @@ def decode_block(
 
 def is_of_interest(transaction: Fields, receipt: Fields, contracts: Contracts, chain: Chain) -> bool:
     """Whether a transaction emitted a watched log, or is from or to a watched address."""
-    if not len(contracts) and not chain.watched_addresses:
+    nothing = not len(contracts) and not chain.watched_addresses
+    if chain.everything or (nothing and chain.everything is None):
         return True
     if any(_address(log.get("address")) in contracts for log in objects(receipt.get("logs"), "logs")):
         return True
@@ -258,6 +260,9 @@ def block_record(
     chunk: int = 0,
     chunks: int = 1,
     gap: tuple[int, int] | None = None,
+    level: str = "header",
+    checks: Sequence[Check] = (),
+    highest: int | None = None,
 ) -> EvmBlock:
     """One message: a chunk of a block, as `decode_block` gave it, with what the ingest knows of it."""
     record: dict[str, Any] = {
@@ -273,6 +278,9 @@ def block_record(
         "was_head": was_head,
         "gap_from": gap[0] if gap else None,
         "gap_to": gap[1] if gap else None,
+        "highest": header["block_number"] if highest is None else highest,
+        "level": level,
+        "checks": list(checks),
         "raw_header": b"" if chunk else header["raw_header"],
         "transactions": list(transactions),
     }

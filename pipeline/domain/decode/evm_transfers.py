@@ -149,7 +149,7 @@ def balance_changes_of(transfers: Sequence[EvmTransfer]) -> list[EvmBalanceChang
             if account != ZERO_ADDRESS:
                 sums[account, asset] = sums.get((account, asset), 0) + change
     return [
-        {"account": account, "asset": asset, "change": str(change)}
+        {"account": account, "asset": asset, "change": str(change), "opening": None, "partial": False}
         for (account, asset), change in sums.items()
         if change
     ]

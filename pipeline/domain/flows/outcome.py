@@ -237,6 +237,7 @@ def _record(event: FlowEvent, asset: str) -> BookTransfers:
         "block": _time(event),
         "block_hash": f"{event.name.user_data:032x}",
         "chunk": 0,
+        "publication": "",
         "time": _time(event),
         "transfers": [],
     }

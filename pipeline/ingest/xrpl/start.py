@@ -205,7 +205,7 @@ async def _known_again(
 ) -> Chain | None:
     """An unnamed chain of this data directory that the nodes have too: its last ledger in Kafka, or its first."""
     for chain in register.chains:
-        if chain.name in register.networks or not chain.ledgers:
+        if chain.name in register.networks or not chain.ledgers or not chain.name.startswith("xrpl:"):
             continue
         last = None
         with contextlib.suppress(StartError):  # another chain in its partition: told when it is chosen

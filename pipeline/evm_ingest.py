@@ -1,0 +1,176 @@
+"""The EVM ingest put together: per chain its nodes, what is watched, where to go on, and the line of blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from pipeline.domain.verdict import Watermark
+from pipeline.ingest.chains import Chain, ChainRegister
+from pipeline.ingest.evm.config import SETTING, ChainConfig
+from pipeline.ingest.evm.errors import Busy, NodeError, Unreachable
+from pipeline.ingest.evm.follow import EvmFollower, Plan
+from pipeline.ingest.evm.journal import Journal
+from pipeline.ingest.evm.line import EvmLine
+from pipeline.ingest.evm.nodes import Nodes, NoNode
+from pipeline.ingest.evm.openings import Openings, judge
+from pipeline.ingest.evm.read import Reader
+from pipeline.ingest.evm.resume import Resumed, contracts_of, fold, held_by_kafka, last_verdict
+from pipeline.ingest.evm.teller import Rival, Teller
+from pipeline.ingest.evm.watch import Watched
+from pipeline.ingest.publish import BLOCKS, Published, Publisher
+from pipeline.ingest.xrpl.start import StartError
+from pipeline.settings import Settings
+from schemas.codec import Codec
+from topics.producer import Producer
+
+ASK_AGAIN_S: Final = 1.0
+
+
+class EvmIngest:
+    """One chain's ingest from its nodes. `run` once."""
+
+    def __init__(
+        self, settings: Settings, config: ChainConfig, codec: Codec, producer: Producer,
+        *, first: int | None, last: int | None, wait_s: float, tell: Callable[[EvmIngest], None],
+    ) -> None:  # fmt: skip
+        self._settings, self._codec, self._producer, self._tell = settings, codec, producer, tell
+        self.config = config if first is None else replace(config, start_block=first)
+        self._first, self._last, self._wait_s = first, last, wait_s
+        self.chain: Chain | None = None
+        self.nodes: Nodes | None = None
+        self.follower: EvmFollower | None = None
+        self.watched: Watched | None = None
+        self._reader: Reader | None = None
+        self.state = Published()
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def log_range(self) -> int:
+        """Blocks of one eth_getLogs now."""
+        return self._reader.span.size if self._reader is not None else self.config.log_range
+
+    def seconds_behind(self) -> float:
+        """How long the nodes have had a block that is not published; 0 where there is none."""
+        if self.nodes is None or self.follower is None or self.nodes.latest < self.follower.next:
+            return 0.0
+        return time.monotonic() - self.follower.teller.sent_at
+
+    async def run(self, register: ChainRegister) -> Published:
+        """Until the last block wanted is final. Raises Unusable, NoNode, StartError, ChainError, Stopped,
+        BrokerError."""
+        config = self.config
+        self.chain = chain = register.evm_chain(config.name)
+        self.nodes = nodes = Nodes(
+            config.urls, chain_id=config.chain_id, timeout_s=config.timeout_s, rate=config.rate,
+            poll_s=config.poll_s, silence_s=config.silence_s, final_depth=config.final_depth,
+            finality=config.finality, exceptions=config.exceptions,
+            setting=f"{SETTING} (chain {config.name})",
+        )  # fmt: skip
+        async with nodes:
+            await nodes.ready(self._wait_s)
+            self._reader = reader = Reader(
+                nodes, config.level, config.exceptions, parallel=config.parallel, log_range=config.log_range
+            )
+            openings = Openings(self._ask)
+            journal = self._journal(chain)
+            try:
+                while True:
+                    try:
+                        await self._follow(nodes, reader, openings, chain, journal)
+                        return self.state
+                    except Rival:  # another ingest wrote too: what stands is read again
+                        await asyncio.sleep(ASK_AGAIN_S)
+            finally:
+                if journal is not None:
+                    journal.close()
+
+    def _journal(self, chain: Chain) -> Journal | None:
+        """Where the broker forgets, the messages of unfinal blocks are kept here."""
+        if not self._settings.epoch:
+            return None
+        return Journal(
+            self._settings.chains_dir, f"{chain.number:05d}", lambda value: self._codec.decode(value)[1]  # type: ignore[return-value,arg-type]
+        )  # fmt: skip
+
+    async def _follow(
+        self, nodes: Nodes, reader: Reader, openings: Openings, chain: Chain, journal: Journal | None
+    ) -> None:
+        url, config = self._settings.kafka_url, self.config
+        resumed = await held_by_kafka(url, self._codec, chain)
+        if journal is not None and resumed.last is None:
+            resumed = fold(journal.read())
+        elif journal is not None:  # what was synced and never sent is no part of it
+            final = resumed.branch.final[0] if resumed.branch.final else -1
+            kept = [one for one in resumed.records if one["block_number"] >= final]
+            journal.keep([self._codec.encode(BLOCKS, one) for one in kept])
+        self._must_begin(resumed)
+        verdict = await last_verdict(url, self._codec, chain)
+        mark = (
+            Watermark.resumed(verdict, config.level)
+            if verdict
+            else Watermark(chain.name, chain.number, config.level)
+        )
+        publisher = Publisher(chain, self._codec, self._producer, mark, self._settings.epoch)
+        before, self.state = self.state, publisher.state
+        for name in ("ledgers", "transactions", "quarantined"):
+            setattr(self.state, name, getattr(before, name))
+        first = int(time.time() * 1000) if journal is not None else 0  # above all that was told before
+        self.watched = watched = Watched(config, first_sequence=first)
+        await self._restore(watched, resumed, publisher)
+        line = EvmLine(
+            chain.name, chain.number, config.level, lambda record: self._codec.encode(BLOCKS, record)
+        )
+        teller = Teller(line, publisher, watched, openings, reader, config, resumed, journal)
+        self.follower = EvmFollower(nodes, reader, teller, Plan(config, self._last), lambda: self._tell(self))
+        await self.follower.run()
+
+    def _must_begin(self, resumed: Resumed) -> None:
+        """Kafka decides where to go on; a `--from` behind it would leave blocks out."""
+        tip = resumed.branch.tip
+        if self._first is not None and tip is not None and self._first > tip[0] + 1:
+            raise StartError(
+                f"--from {self._first} leaves blocks out: Kafka holds {self.name} up to {tip[0]}; leave --from away"
+            )
+
+    async def _restore(self, watched: Watched, resumed: Resumed, publisher: Publisher) -> None:
+        """What is watched: the settings' contracts, and those that factories made in blocks that stand."""
+        assert self.chain is not None
+        number, url = self.chain.number, self._settings.kafka_url
+        watched.restore(await contracts_of(url, self._codec, self.chain))
+        if watched.dropped:
+            sys.stderr.write(
+                f"tidebook ingest: {self.name}: no longer in the settings, not watched any more: "
+                f"{', '.join(watched.dropped)}\n"
+            )
+        tip = resumed.branch.tip
+        gone = watched.retract_above(tip[0] if tip and resumed.next_offset else -1)
+        if tip is not None and resumed.next_offset:
+            watched.start_no_earlier(tip[0] + 1)
+        records = [watched.record(one, number) for one in gone]
+        await publisher.blocks([], (), records)
+
+    async def _ask(self, method: str, params: list[Any]) -> Any:
+        """One request, of the node most likely to answer; what one refuses, the next is asked."""
+        assert self.nodes is not None
+        errors: list[NodeError] = []
+        nodes = self.nodes.candidates()
+        for node in nodes:
+            try:
+                return await node.ask(method, *params)
+            except NodeError as error:
+                errors.append(error)
+        for error in errors:
+            if judge(error, method) == "reverted":  # that is an answer
+                raise error
+        away = len(nodes) < sum(node.unusable is None for node in self.nodes.nodes)
+        if away or not errors:  # the one that is away may be the one that keeps old states
+            raise NoNode(f"no node of {self.name} answers {method}: {self.nodes.troubles() or errors[-1]}")
+        raise next((error for error in errors if isinstance(error, (Unreachable, Busy))), errors[-1])

@@ -1,0 +1,327 @@
+"""Tells blocks: decodes them, sends their messages in order, and keeps the stack of what stands.
+
+What is watched grows by what a block made before the block is decoded, and is told before it. Every way out of the
+middle leaves what was told, and nothing else, in `branch` and `unfinal`: whoever comes again goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pipeline.domain.branch import Branch, short, step_of
+from pipeline.domain.decode.evm import decode_block, header_fields
+from pipeline.domain.decode.xrpl_errors import RecordedError
+from pipeline.ingest.evm.config import ChainConfig
+from pipeline.ingest.evm.journal import Journal
+from pipeline.ingest.evm.line import EvmLine, Message, Told
+from pipeline.ingest.evm.openings import Openings
+from pipeline.ingest.evm.read import Fetched, Reader
+from pipeline.ingest.evm.resume import Resumed
+from pipeline.ingest.evm.watch import Watched
+from pipeline.ingest.ledgers import Stopped
+from pipeline.ingest.publish import BLOCKS, Publisher
+from schemas.records import Check, EvmBlock, EvmTransaction, Finality, Verdict
+
+BATCH_BYTES: Final = 4 << 20
+
+
+class Rival(Exception):
+    """Somebody else writes to this chain's partition: what stands there must be read again."""
+
+
+class Unfit(Exception):
+    """A block that does not lead on from what was told."""
+
+
+class Teller:
+    """One chain's line of messages. `branch`: what stands; `unfinal`: the blocks of it that are not final."""
+
+    def __init__(
+        self, line: EvmLine, publisher: Publisher, watched: Watched, openings: Openings, reader: Reader,
+        config: ChainConfig, resumed: Resumed, journal: Journal | None,
+    ) -> None:  # fmt: skip
+        self._line, self.publisher, self.watched, self._openings = line, publisher, watched, openings
+        self._reader, self._config, self._journal = reader, config, journal
+        forgotten = (
+            resumed.last is not None and not resumed.next_offset
+        )  # from the journal: Kafka has nothing
+        self.remembered: Resumed | None = resumed if forgotten else None
+        self.branch = Branch() if forgotten else resumed.branch
+        self.unfinal: list[Told] = [] if forgotten else list(resumed.unfinal)
+        self._run = -1 if forgotten or resumed.last is None else resumed.last["run"]
+        self._last = None if forgotten else resumed.last
+        self._offset = resumed.next_offset
+        self.sent_at = time.monotonic()
+
+    @property
+    def next(self) -> int:
+        """Number of the block that is told next."""
+        return self.branch.tip[0] + 1 if self.branch.tip is not None else self._config.start_block
+
+    @property
+    def final(self) -> int:
+        """Number of the last block told as final, -1 before the first."""
+        return self.branch.final[0] if self.branch.final is not None else -1
+
+    def fitting(self, fetched: Sequence[Fetched]) -> list[Fetched]:
+        """The first of them that lead on from the tip. Raises Unfit if not even one does."""
+        found: list[Fetched] = []
+        tip = self.branch.tip
+        for one in fetched:
+            if tip is not None and (one.number != tip[0] + 1 or short(one.parent) != tip[1]):
+                break
+            found.append(one)
+            tip = one.number, short(one.hash)
+        if not found:
+            raise Unfit
+        return found
+
+    async def cover(self, final: int) -> None:
+        """How much of a new contract's life is told, judged at a final block, before its first one is read."""
+        records = []
+        for known in self.watched.untold():
+            if known.source == "settings" and known.start_block - 1 <= max(final, 0):  # genesis is final
+                covered = self.watched.cover(known.address, await self._openings.coverage(known))
+                records.append(self.watched.record(covered, self._number))
+        if records:
+            await self.publisher.blocks([], (), records)
+
+    def begins_before(self) -> list[int]:
+        """Blocks before which contracts begin that are not covered yet."""
+        return [known.start_block for known in self.watched.untold() if known.source == "settings"]
+
+    async def publish(self, fetched: Sequence[Fetched], finality: Finality) -> bool:
+        """Decode and tell blocks that lead on, some at a time; False if not even the first could be."""
+        messages: list[Message] = []
+        verdicts: list[Verdict] = []
+        contracts: list[Any] = []
+        tolds: list[Told] = []
+        branch_tip = self.branch.tip
+        await self._unwatch(self.watched.retract_above(branch_tip[0] if branch_tip else -1))
+        for one in fetched:
+            made = await self._prepared(one, finality, first=branch_tip is None)
+            if made is None:
+                break
+            branch_tip = one.number, short(one.hash)
+            told, encoded, added = made
+            messages += encoded
+            tolds.append(told)
+            contracts += added
+            if finality == "final":
+                verdicts += self._verdict(told.records[0], one.node.name)
+            if sum(len(value) for _, value in messages) >= BATCH_BYTES or added:
+                break
+        if not messages:
+            return False
+        if self.branch.tip is None:
+            self.publisher.chain.append([(tolds[0].number, tolds[0].hash, self._run)])
+        await self._send(messages, verdicts, contracts)
+        if finality == "head":
+            self.unfinal += tolds
+        return True
+
+    async def _prepared(
+        self, one: Fetched, finality: Finality, first: bool
+    ) -> tuple[Told, list[Message], list[Any]] | None:
+        """(the block, its messages, contracts that it made); None: this answer can't be used."""
+        want = self.watched.want()
+        if one.receipts is None and one.want != want and not want.leaves(one.want, one.block["logsBloom"]):
+            # a factory has made more to look for since it was read
+            again = await self._reader.block(one.number, want)
+            if again.hash != one.hash:
+                raise Unfit
+            one = again
+        try:
+            if one.receipts is not None:  # what a factory makes is watched from this block on
+                self._add(one.block, one.receipts, one.number, one.hash)
+            header, transactions = await asyncio.to_thread(self._decoded, one)
+            await self._openings.fill(transactions, self.watched)
+            if first:
+                self._run = one.number
+            incarnation = self._incarnation(one)
+            told, messages = await asyncio.to_thread(
+                lambda: self._line.told(
+                    header, transactions, [*one.checks, _linked(first)], run=self._run, finality=finality,
+                    incarnation=incarnation, highest=self.branch.highest,
+                )
+            )  # fmt: skip
+        except RecordedError as error:
+            await self._refuse(Stopped("undecodable", str(error), one.number, _item(one)), one)
+            return None
+        except Stopped as stopped:
+            stopped.place, stopped.item = one.number, _item(one)
+            await self._refuse(stopped, one)
+            return None
+        return told, messages, self._made_records()
+
+    def _decoded(self, one: Fetched) -> tuple[dict[str, Any], list[EvmTransaction]]:
+        if one.receipts is None:  # proven by its bloom: nothing in it is watched
+            header = header_fields(one.block)
+            count = len(one.block["transactions"])
+            return {
+                **header,
+                "transaction_count": count,
+                "watched_count": 0,
+                "log_count": 0,
+                "watched": False,
+            }, []
+        contracts = self.watched.contracts_at(one.number)
+        return decode_block(one.block, one.receipts, contracts, self._config.decode_chain)
+
+    def _add(self, block: Any, receipts: Any, number: int, block_hash: str) -> None:
+        for one in self.watched.found_in(block, receipts):
+            self.watched.add(one, number, block_hash)
+
+    def _made_records(self) -> list[Any]:
+        """Contracts that factories made and that are to be told: of this block, or of an attempt that was cut off."""
+        made = [known for known in self.watched.untold() if known.source == "factory"]
+        return [self.watched.record(known, self._number) for known in made]
+
+    def _incarnation(self, one: Fetched) -> int:
+        told = self.branch.incarnation(one.number, one.hash)
+        if self._journal is not None and not told:
+            return self._journal.incarnations.get(one.hash, 0) if self.remembered is not None else 0
+        return told
+
+    async def _refuse(self, stopped: Stopped, one: Fetched) -> None:
+        await self.publisher.refuse(stopped, one.node.name, "block_refused")
+        one.node.distrust(stopped.reason, str(stopped))
+
+    async def _send(
+        self, messages: Sequence[Message], verdicts: Sequence[Verdict] = (), contracts: Sequence[Any] = ()
+    ) -> None:
+        """Tell, in order, and note it. Raises Rival where somebody else told something meanwhile."""
+        if self._journal is not None and any(
+            m[0]["finality"] == "head" or m[0]["was_head"] for m in messages
+        ):
+            await asyncio.to_thread(self._journal.append, messages)
+        await self.publisher.blocks(messages, verdicts, contracts)
+        self._note(messages)
+        self._offset += len(messages)
+        place = self.publisher.chain.partition
+        told = self.publisher.state.next_offsets.get(BLOCKS, {}).get(place, self._offset)
+        if told != self._offset:
+            raise Rival(f"offset {told} where {self._offset} is due")
+        self.sent_at = time.monotonic()
+
+    def _note(self, messages: Sequence[Message]) -> None:
+        for record, _ in messages:
+            step = step_of(record)
+            if not self.branch.seen(step):
+                self.branch.take(step)
+
+    def _verdict(self, record: EvmBlock, source: str) -> list[Verdict]:
+        facts = {
+            "ledger_index": record["block_number"], "ledger_hash": record["block_hash"],
+            "close_time": record["time"], "run": record["run"], "parent_hash": record["parent_hash"],
+        }  # fmt: skip
+        checks: list[Check] = [{**check} for check in record["checks"]]  # type: ignore[typeddict-item]
+        return self.publisher.watermark.block(facts, source, checks)
+
+    @property
+    def _number(self) -> int:
+        return self.publisher.chain.number
+
+    # What stays, what goes
+
+    async def stay(self, staying: Sequence[Told]) -> None:
+        """The lowest unfinal blocks are final, or as many of them as one batch takes."""
+        messages: list[Message] = []
+        verdicts: list[Verdict] = []
+        for told in staying:
+            messages += self._line.messages(told.again("final", self.branch.highest))
+            verdicts += self._verdict(told.records[0], "")
+            if sum(len(value) for _, value in messages) >= BATCH_BYTES:
+                break
+        await self._send(messages, verdicts)
+        self.unfinal = [told for told in self.unfinal if told.number > self.final]
+        if self._journal is not None:
+            await asyncio.to_thread(self._journal.forget, self.final)
+
+    async def take_back(self, lost: Sequence[Told]) -> None:
+        """The chain has dropped these, the topmost unfinal blocks, given lowest first."""
+        for told in reversed(lost):
+            await self._send(self._line.messages(told.again("retracted", self.branch.highest)))
+            self.unfinal.remove(told)
+            await self._unwatch(self.watched.retract(told.number, told.hash))
+
+    async def _unwatch(self, gone: Sequence[Any]) -> None:
+        if gone:
+            await self.publisher.blocks([], (), [self.watched.record(one, self._number) for one in gone])
+
+    # Beginning
+
+    async def complete(self) -> None:
+        """Finish what a kill cut off within its chunks: a head is taken back, all else told to its end."""
+        cut, last = self.branch.open, self._last
+        if cut is None or last is None:
+            return
+        if cut.finality == "head":
+            await self._send(self._line.messages(self.unfinal.pop().again("retracted", self.branch.highest)))
+            return
+        told = next((one for one in self.unfinal if one.key == (short(cut.hash), cut.incarnation)), None)
+        if told is not None:
+            await self._send(
+                self._line.messages(told.again(cut.finality, self.branch.highest)[cut.chunk + 1 :])
+            )
+            self.unfinal.remove(told)
+            return
+        one = await self._reader.block(cut.number, self.watched.want())  # final at once: it can be read again
+        made = await self._prepared(one, "final", first=cut.run == cut.number)
+        if made is None or made[0].hash != last["block_hash"] or len(made[1]) != cut.chunks:
+            raise Stopped(
+                "other_block",
+                f"block {cut.number} is not the one whose first {cut.chunk + 1} chunks are published",
+            )
+        await self._send(made[1][cut.chunk + 1 :], self._verdict(made[0].records[0], one.node.name))
+
+    @property
+    def forgotten_from(self) -> int:
+        """The broker has forgotten all: what stood unfinal then began at this block."""
+        assert self.remembered is not None
+        if self.remembered.unfinal:
+            return self.remembered.unfinal[0].number
+        return (self.remembered.branch.final or (-1, ""))[0] + 1
+
+    async def remember(self) -> None:
+        """Tell what stood unfinal before the broker forgot, by the same names. Raises Stopped."""
+        known, tip = self.remembered, self.branch.tip
+        assert known is not None
+        if known.unfinal and tip is not None and short(known.unfinal[0].records[0]["parent_hash"]) != tip[1]:
+            raise Stopped(
+                "other_chain",
+                f"the nodes' block {tip[0]} is not the one that this data directory knows: use another --data-dir",
+            )
+        heads = [record for told in known.unfinal for record in told.records]
+        seen, self.branch = self.branch, known.branch
+        self.branch.final = self.branch.final or seen.final
+        self.branch.highest = max(self.branch.highest, seen.highest)
+        self.unfinal, self._last, self.remembered = list(known.unfinal), known.last, None
+        for told in self.unfinal:
+            self._run = told.records[0]["run"]
+            self._watch_made_by(told)
+        await self._send(self._line.messages(heads), (), self._made_records())
+        await self.complete()
+
+    def _watch_made_by(self, told: Told) -> None:
+        """Contracts that a block as it was told made; a factory's transactions are kept whole."""
+        head = told.records[0]
+        block = {"number": hex(told.number), "timestamp": hex(head["time"] // 1000)}
+        logs = [
+            {"address": log["contract"], "topics": log["topics"], "data": log["data"]}
+            for record in told.records for tx in record["transactions"] for log in tx["logs"]
+        ]  # fmt: skip
+        self._add(block, [{"logs": logs}], told.number, told.hash)
+
+
+def _linked(first: bool) -> Check:
+    if first:
+        return {"name": "parent_hash", "outcome": "not_applicable", "detail": "the first block of its run"}
+    return {"name": "parent_hash", "outcome": "holds", "detail": ""}
+
+
+def _item(one: Fetched) -> dict[str, Any]:
+    return {"block": one.block, "receipts": one.receipts}
