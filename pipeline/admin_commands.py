@@ -26,6 +26,7 @@ BENCHES = {
     "agent": "tests.bench.bench_agent",
     "books": "tests.bench.bench_engine",
     "ingest": "tests.bench.bench_ingest",
+    "ingest-evm": "tests.bench.bench_ingest_evm",
     "ingest-memory": "tests.bench.bench_ingest_memory",
     "pipeline": "tests.bench.bench_pipeline",
 }

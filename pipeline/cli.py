@@ -280,7 +280,9 @@ def schemas_docs() -> None:
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="decode, decode-evm, agent, books, pipeline, ingest or ingest-memory (ledgers)."),
+        typer.Argument(
+            help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm or ingest-memory (ledgers)."
+        ),
     ],
     transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated chain.")] = 7,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from pipeline.ingest.publish import BLOCKS, Published, Publisher
 from pipeline.ingest.xrpl.start import StartError
 from pipeline.settings import Settings
 from schemas.codec import Codec
+from topics.lease import Lease, lease
 from topics.producer import Producer
 
 ASK_AGAIN_S: Final = 1.0
@@ -46,6 +49,7 @@ class EvmIngest:
         self.follower: EvmFollower | None = None
         self.watched: Watched | None = None
         self._reader: Reader | None = None
+        self.standby = False  # another ingest of the chain writes
         self.state = Published()
 
     @property
@@ -82,15 +86,64 @@ class EvmIngest:
             openings = Openings(self._ask)
             journal = self._journal(chain)
             try:
-                while True:
-                    try:
-                        await self._follow(nodes, reader, openings, chain, journal)
-                        return self.state
-                    except Rival:  # another ingest wrote too: what stands is read again
-                        await asyncio.sleep(ASK_AGAIN_S)
+                async with self._lease(chain) as lease:
+                    while True:
+                        if await self._held(
+                            lease, lambda: self._follow(nodes, reader, openings, chain, journal)
+                        ):
+                            return self.state
+                        await nodes.wait(ASK_AGAIN_S)
             finally:
                 if journal is not None:
                     journal.close()
+
+    @asynccontextmanager
+    async def _lease(self, chain: Chain) -> AsyncIterator[Lease | None]:
+        """Of two ingests of a chain one writes and the other stands by. The embedded broker has but one."""
+        if self._settings.epoch:
+            yield None
+            return
+        async with lease(
+            self._settings.kafka_url,
+            f"tidebook-ingest-{chain.name.replace(':', '-')}",
+            BLOCKS,
+            chain.partition,
+        ) as found:
+            yield found
+
+    async def _held(self, held: Lease | None, follow: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Follow while the lease is ours; True when all is done."""
+        if held is None:
+            return await self._unrivalled(follow())
+        self.standby = True
+        self._tell(self)
+        while not held.held.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_AGAIN_S):
+                    await held.held.wait()
+            self._tell(self)
+        self.standby = False
+        held.free.clear()
+        work = asyncio.ensure_future(self._unrivalled(follow()))
+        lost = asyncio.ensure_future(held.lost.wait())
+        try:
+            await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                return work.result()
+            return False
+        finally:
+            for task in (work, lost):
+                task.cancel()
+            await asyncio.gather(work, lost, return_exceptions=True)
+            held.free.set()
+
+    @staticmethod
+    async def _unrivalled(work: Coroutine[Any, Any, None]) -> bool:
+        try:
+            await work
+        except Rival:  # another ingest wrote too: what stands is read again
+            return False
+        return True
 
     def _journal(self, chain: Chain) -> Journal | None:
         """Where the broker forgets, the messages of unfinal blocks are kept here."""

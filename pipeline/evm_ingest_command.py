@@ -158,6 +158,7 @@ class _Command:
             "verified_up_to": state.verified_up_to,
             "caught": dict(nodes.count_caught) if nodes else {},
             "failed": self._failed.get(ingest.name, ""),
+            "standby": ingest.standby,
         }
         if follower is not None:
             figures = follower.figures
@@ -202,6 +203,9 @@ class _Command:
                 or of.get("too_deep")
                 or (ingest.nodes.troubles() if ingest.nodes and not ingest.nodes.candidates() else "")
             )
+            if of["standby"]:
+                parts.append(f"{ingest.name}: standing by, another ingest writes")
+                continue
             parts.append(
                 f"{ingest.name} block {of['block']} (final {of['final']}, verified up to {of['verified_up_to']}"
                 f"{behind}{reorgs}): {of['blocks']:,} blocks, {of['transactions']:,} transactions"
@@ -219,7 +223,7 @@ class _Command:
                 wrong_.append(f"{ingest.name}: {of['failed'] or of['too_deep']}")
             if ingest.nodes is None or not ingest.nodes.candidates():
                 wrong_.append(f"{ingest.name}: no node can be asked")
-            if silent > UNHEALTHY_S:
+            if silent > UNHEALTHY_S and not ingest.standby:
                 wrong_.append(f"{ingest.name}: behind its nodes and nothing published for {silent:.0f} s")
         return not wrong_, {
             "unhealthy": wrong_,

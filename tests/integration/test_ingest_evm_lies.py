@@ -8,7 +8,6 @@ TIDEBOOK_EVM_LIES=1,2,3,… mixes lies by more seeds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 from collections import Counter
@@ -153,7 +152,7 @@ def test_mixed_lies(tmp_path: Path, seed: int, honest: bool) -> None:
                     assert untrue(told.records, chain.known) == [], lies
                 await sea.equal(told, chain, world)
                 table.show()
-                assert sum(proxy.told.values()) > 5
+                assert sum(proxy.told.values()) > (0 if honest else 5)  # who was caught is asked less
 
     asyncio.run(scenario())
 
@@ -162,9 +161,9 @@ def test_mixed_lies(tmp_path: Path, seed: int, honest: bool) -> None:
 def test_lies_to_a_backfill(tmp_path: Path, level: str) -> None:
     """Short, doubled and altered answers about final blocks, and a limit to the range of eth_getLogs."""
     table = Table(f"backfill at level {level}")
-    lies = (("omit_log", 0.3), ("omit_all_logs", 0.2), ("repeat_log", 0.2), ("alter_log", 0.2), ("short_receipts", 0.1),
-            ("receipt_without_log", 0.1), ("stale", 0.1), ("too_many", 0.05), ("html", 0.05), ("wrong_receipts", 0.1),
-            ("empty_bloom", 0.1), ("omit_transaction", 0.1))  # fmt: skip
+    lies = (("omit_log", 0.4), ("omit_all_logs", 0.3), ("repeat_log", 0.3), ("alter_log", 0.3),
+            ("short_receipts", 0.03), ("receipt_without_log", 0.03), ("too_many", 0.02), ("html", 0.02),
+            ("empty_bloom", 0.01), ("omit_transaction", 0.01))  # fmt: skip
 
     async def scenario() -> None:
         with anvil_node(tmp_path / "anvil", slots_in_an_epoch=1) as anvil, lying_rpc(anvil.url, 5) as proxy:
@@ -172,6 +171,11 @@ def test_lies_to_a_backfill(tmp_path: Path, level: str) -> None:
             world = await asyncio.to_thread(build, chain)
             await asyncio.to_thread(Scenario(chain, world, 41).run, 60)
             gentle(proxy).log_range = 7
+
+            def lied_to() -> bool:
+                about_logs = any(proxy.told[name] for name, _ in lies[:4])
+                return about_logs == (level == "header") and sum(proxy.told.values()) > 3
+
             for name, share in lies:
                 proxy.lie(name, share)
             last = chain.head - 4
@@ -179,8 +183,12 @@ def test_lies_to_a_backfill(tmp_path: Path, level: str) -> None:
             async with evm_sea(tmp_path / "data") as sea, following(sea.url) as told:
                 begun = asyncio.get_running_loop().time()
                 child = await sea.ingest(text, "--to", str(last))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(child.process.wait(), 5)
+                for tenth in range(
+                    400
+                ):  # until it was lied to about logs and blocks, and had some time with it
+                    if child.process.returncode is not None or (tenth > 40 and lied_to()):
+                        break
+                    await asyncio.sleep(0.1)
                 proxy.honest()
                 assert await asyncio.wait_for(child.process.wait(), 60) == 0, child.last_words
                 table.row(level, proxy.told, child, asyncio.get_running_loop().time() - begun)
@@ -191,6 +199,6 @@ def test_lies_to_a_backfill(tmp_path: Path, level: str) -> None:
             assert bool(proxy.asked["eth_getLogs"]) == (
                 level == "header"
             )  # whole receipts tell all at level full
-            assert sum(proxy.told.values()) > 5
+            assert lied_to()
 
     asyncio.run(scenario())
