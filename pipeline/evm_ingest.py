@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+from pipeline.domain.branch import step_of
+from pipeline.domain.findings import alert
 from pipeline.domain.verdict import Watermark
 from pipeline.ingest.chains import Chain, ChainRegister
 from pipeline.ingest.evm.config import SETTING, ChainConfig
@@ -21,9 +23,10 @@ from pipeline.ingest.evm.line import EvmLine
 from pipeline.ingest.evm.nodes import Nodes, NoNode
 from pipeline.ingest.evm.openings import Openings, judge
 from pipeline.ingest.evm.read import Reader
+from pipeline.ingest.evm.reliable import Reliability, asks_of
 from pipeline.ingest.evm.resume import Resumed, contracts_of, fold, held_by_kafka, last_verdict
 from pipeline.ingest.evm.teller import Rival, Teller
-from pipeline.ingest.evm.watch import Watched
+from pipeline.ingest.evm.watch import Known, Watched
 from pipeline.ingest.publish import BLOCKS, Published, Publisher
 from pipeline.ingest.xrpl.start import StartError
 from pipeline.settings import Settings
@@ -160,10 +163,8 @@ class EvmIngest:
         resumed = await held_by_kafka(url, self._codec, chain)
         if journal is not None and resumed.last is None:
             resumed = fold(journal.read())
-        elif journal is not None:  # what was synced and never sent is no part of it
-            final = resumed.branch.final[0] if resumed.branch.final else -1
-            kept = [one for one in resumed.records if one["block_number"] >= final]
-            journal.keep([self._codec.encode(BLOCKS, one) for one in kept])
+        elif journal is not None:
+            await asyncio.to_thread(self._align, journal, resumed)
         self._must_begin(resumed)
         verdict = await last_verdict(url, self._codec, chain)
         mark = (
@@ -177,37 +178,78 @@ class EvmIngest:
             setattr(self.state, name, getattr(before, name))
         first = int(time.time() * 1000) if journal is not None else 0  # above all that was told before
         self.watched = watched = Watched(config, first_sequence=first)
-        await self._restore(watched, resumed, publisher)
+        await self._restore(watched, resumed, publisher, journal)
         line = EvmLine(
             chain.name, chain.number, config.level, lambda record: self._codec.encode(BLOCKS, record)
         )
-        teller = Teller(line, publisher, watched, openings, reader, config, resumed, journal)
+        reliability = Reliability(asks_of(nodes), config.balance_checks, config.timeout_s)
+        teller = Teller(line, publisher, watched, openings, reader, config, resumed, journal, reliability)
         self.follower = EvmFollower(nodes, reader, teller, Plan(config, self._last), lambda: self._tell(self))
-        await self.follower.run()
+        try:
+            await self.follower.run()
+        finally:
+            await reliability.close()
+
+    def _align(self, journal: Journal, resumed: Resumed) -> None:
+        """What was synced and never sent is no part of what stands."""
+        kept = [one for one in resumed.records if one["finality"] == "head" or one["was_head"]]
+        if kept and journal.cut_after(step_of(kept[-1])):
+            return
+        standing = [record for told in resumed.unfinal for record in told.records]
+        journal.keep([self._codec.encode(BLOCKS, record) for record in standing])
 
     def _must_begin(self, resumed: Resumed) -> None:
         """Kafka decides where to go on; a `--from` behind it would leave blocks out."""
         tip = resumed.branch.tip
+        begun = resumed.records[0]["run"] if resumed.records and not resumed.next_offset else None
+        if begun is not None and begun != self.config.start_block:
+            raise StartError(
+                f"start_block {self.config.start_block}: what this data directory holds of {self.name} begins at block "
+                f"{begun}; set start_block = {begun}, or use another --data-dir"
+            )
         if self._first is not None and tip is not None and self._first > tip[0] + 1:
             raise StartError(
                 f"--from {self._first} leaves blocks out: Kafka holds {self.name} up to {tip[0]}; leave --from away"
             )
 
-    async def _restore(self, watched: Watched, resumed: Resumed, publisher: Publisher) -> None:
+    async def _restore(
+        self, watched: Watched, resumed: Resumed, publisher: Publisher, journal: Journal | None
+    ) -> None:
         """What is watched: the settings' contracts, and those that factories made in blocks that stand."""
         assert self.chain is not None
-        number, url = self.chain.number, self._settings.kafka_url
-        watched.restore(await contracts_of(url, self._codec, self.chain))
+        number, told = (
+            self.chain.number,
+            await contracts_of(self._settings.kafka_url, self._codec, self.chain),
+        )
+        forgotten = journal is not None and not told and resumed.next_offset == 0
+        if forgotten and journal is not None:  # the broker knows nothing: tell again what was told
+            told = journal.contracts()
+            await publisher.blocks([], (), told)
+        watched.restore(told)
         if watched.dropped:
             sys.stderr.write(
                 f"tidebook ingest: {self.name}: no longer in the settings, not watched any more: "
                 f"{', '.join(watched.dropped)}\n"
             )
         tip = resumed.branch.tip
-        gone = watched.retract_above(tip[0] if tip and resumed.next_offset else -1)
-        if tip is not None and resumed.next_offset:
-            watched.start_no_earlier(tip[0] + 1)
-        records = [watched.record(one, number) for one in gone]
+        gone: tuple[Known, ...] = ()
+        if forgotten and journal is not None:
+            begun = journal.highest
+        else:
+            gone = watched.retract_above(tip[0] if tip else -1)
+            cut = resumed.branch.open  # of a final block that is told in part
+            begun = max(tip[0] if tip else -1, cut.number if cut and cut.finality == "final" else -1)
+        if begun >= 0:  # a contract that is new in the settings begins behind what is told
+            watched.start_no_earlier(begun + 1)
+        left = watched.left()
+        for record in left:
+            await publisher.tell(alert(
+                "contract_dropped", "warning", self.name, f"{record['address']}:{record['sequence']}",
+                evidence={"contract": record["address"], "detail": "the settings no longer name it"},
+            ))  # fmt: skip
+        records = [*left, *(watched.record(one, number) for one in gone)]
+        if records and journal is not None:
+            journal.told(records)
         await publisher.blocks([], (), records)
 
     async def _ask(self, method: str, params: list[Any]) -> Any:
@@ -220,9 +262,8 @@ class EvmIngest:
                 return await node.ask(method, *params)
             except NodeError as error:
                 errors.append(error)
-        for error in errors:
-            if judge(error, method) == "reverted":  # that is an answer
-                raise error
+        if reverted := [error for error in errors if judge(error, method) == "reverted"]:  # that is an answer
+            raise reverted[0]
         away = len(nodes) < sum(node.unusable is None for node in self.nodes.nodes)
         if away or not errors:  # the one that is away may be the one that keeps old states
             raise NoNode(f"no node of {self.name} answers {method}: {self.nodes.troubles() or errors[-1]}")

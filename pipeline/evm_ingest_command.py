@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,11 +118,17 @@ class _Command:
         try:
             await ingest.run(register)
         except ENDS as error:
-            self._failed[ingest.name] = str(error)
-            self.status = max(self.status, 2 if isinstance(error, Unusable) else 1)
-            sys.stderr.write(f"tidebook: {ingest.name}: {error}\n")
-            sys.stderr.flush()
-            self.tell()
+            self._end(ingest, str(error), 2 if isinstance(error, Unusable) else 1)
+        except Exception as error:  # a defect: of this chain, the others go on
+            traceback.print_exc()
+            self._end(ingest, f"a defect: {type(error).__name__}: {error}", 1)
+
+    def _end(self, ingest: EvmIngest, why: str, status: int) -> None:
+        self._failed[ingest.name] = why
+        self.status = max(self.status, status)
+        sys.stderr.write(f"tidebook: {ingest.name}: {why}\n")
+        sys.stderr.flush()
+        self.tell()
 
     def tell(self, ended: bool = False) -> None:
         """To the supervisor or a person."""
@@ -201,6 +208,7 @@ class _Command:
             trouble = (
                 of["failed"]
                 or of.get("too_deep")
+                or of.get("waiting")
                 or (ingest.nodes.troubles() if ingest.nodes and not ingest.nodes.candidates() else "")
             )
             if of["standby"]:
@@ -224,7 +232,10 @@ class _Command:
             if ingest.nodes is None or not ingest.nodes.candidates():
                 wrong_.append(f"{ingest.name}: no node can be asked")
             if silent > UNHEALTHY_S and not ingest.standby:
-                wrong_.append(f"{ingest.name}: behind its nodes and nothing published for {silent:.0f} s")
+                why = f" ({of['waiting']})" if of.get("waiting") else ""
+                wrong_.append(
+                    f"{ingest.name}: behind its nodes and nothing published for {silent:.0f} s{why}"
+                )
         return not wrong_, {
             "unhealthy": wrong_,
             "chains": {ingest.name: self._of(ingest) for ingest in self._ingests},

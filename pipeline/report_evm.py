@@ -1,8 +1,9 @@
 """Judges a run's EVM chains from the stores alone: what the books say, against what ClickHouse has of the receipts.
 
 As pipeline.report does for the XRP Ledger: an invariant is True, False or "not_applicable". Only final blocks are
-judged; unfinal ones are pending in the books, and no part of a balance. Wei and units are whole numbers, in the
-report decimal text, for they are beyond what programs read as a number.
+judged; unfinal ones are pending in the books, and no part of a balance. An asset of which the books lack something,
+for 128 bits do not hold it, has an alert of its own and is left out. Wei and units are whole numbers, in the report
+decimal text, for they are beyond what programs read as a number.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def make_evm_report(books: Any, history: Any, chain: str, number: int, told: Tol
     }
     balances = list(book_balances(books, history, number))
     fees = _fees(balances, chain, history, where)
+    over = _left_out(chain, number, history, where)
     return {
         "chain": chain,
         "blocks": blocks["blocks"],
@@ -50,6 +52,7 @@ def make_evm_report(books: Any, history: Any, chain: str, number: int, told: Tol
         "logs": sum(rows["evm_logs"].values()),
         "transfers": sum(rows["evm_transfers"].values()),
         "accounts": len(balances),
+        "assets_left_out": len(over),
         "fees": {name: str(wei) for name, wei in fees.items()},
         "invariants": {
             "evm_hash_chain": _linked(history, where),
@@ -58,8 +61,8 @@ def make_evm_report(books: Any, history: Any, chain: str, number: int, told: Tol
             and sum(rows["evm_logs"].values()) == int(blocks["logs"])
             and all(_has(rows, block, counts) for block, counts in told.items()),
             "evm_gas_ties_to_books": _gas_ties(fees, history, where) if blocks["blocks"] else NOT_APPLICABLE,
-            "evm_tokens_conserved": _conserved(balances, chain, history, where),
-            "evm_books_equal_chain": _books_equal_chain(balances, chain, history, where),
+            "evm_tokens_conserved": _conserved(balances, chain, history, where, over),
+            "evm_books_equal_chain": _books_equal_chain(balances, chain, history, where, over),
             "evm_books_equal_history": books_equal_history(balances, history, number),
         },
         "gas_report": _first(history, exports.gas_report(number), 5),
@@ -73,7 +76,7 @@ def whole_evm_report(chains: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     for chain in chains:
         for name, wei in chain["fees"].items():
             fees[name] += int(wei)
-    names = ("blocks", "transactions", "logs", "transfers")
+    names = ("blocks", "transactions", "logs", "transfers", "assets_left_out")
     return {
         **{name: sum(chain[name] for chain in chains) for name in names},
         "fees": {name: str(wei) for name, wei in fees.items()},
@@ -148,7 +151,24 @@ def _gas_ties(fees: Mapping[str, int], history: Any, where: str) -> Verdict:
     return int(ledger) == fees["in_receipts"] == fees["in_books"] == fees["burnt"] + fees["tips"]
 
 
-def _conserved(balances: list[AccountBalance], chain: str, history: Any, where: str) -> Verdict:
+def _left_out(chain: str, number: int, history: Any, where: str) -> set[str]:
+    """Assets whose books lack something: an amount, an opening or a sum that 128 bits do not hold."""
+    unbooked = f"toUInt256('{UNBOOKED}')"
+    books = history.query(
+        f"SELECT DISTINCT {_BOOK} AS book FROM ("
+        f"SELECT asset FROM evm_transfers WHERE {where} AND amount >= {unbooked} UNION ALL"
+        f" SELECT asset FROM evm_balance_changes WHERE {where} AND toUInt256(ifNull(opening, '0')) >= {unbooked})"
+    )
+    refused = history.query(
+        f"SELECT DISTINCT asset FROM transfers WHERE chain_number = {int(number)} AND status = 'refused'"
+        " AND (transaction_index = -1 OR endsWith(publication, '/final'))"
+    )
+    return {asset_key(chain, row["book"]) for row in books} | {row["asset"] for row in refused}
+
+
+def _conserved(
+    balances: list[AccountBalance], chain: str, history: Any, where: str, over: set[str]
+) -> Verdict:
     """Of every asset: what its holders have = what its contract gave out = opened + minted − burnt."""
     held, issued = defaultdict[str, int](int), defaultdict[str, int](int)
     for one in balances:
@@ -164,7 +184,7 @@ def _conserved(balances: list[AccountBalance], chain: str, history: Any, where: 
         made[asset_key(chain, row["book"])] += int(row["units"])
     for asset, units in _openings(history, where).items():
         made[asset] += units
-    assets = {*held, *issued, *made}
+    assets = {*held, *issued, *made} - over
     return all(held[asset] == issued[asset] == made[asset] for asset in assets) if assets else NOT_APPLICABLE
 
 
@@ -179,21 +199,14 @@ def _openings(history: Any, where: str) -> dict[str, int]:
     }
 
 
-def _books_equal_chain(balances: list[AccountBalance], chain: str, history: Any, where: str) -> Verdict:
-    """Each holder's balance in the books = what the blocks' logs changed of it and what it opened with.
-
-    Assets with an amount that the books can't hold are left out: they have an alert of their own.
-    """
-    over = {
-        asset_key(chain, row["book"])
-        for row in history.query(
-            f"SELECT DISTINCT {_BOOK} AS book FROM evm_transfers WHERE {where} AND amount >= toUInt256('{UNBOOKED}')"
-        )
-    }
+def _books_equal_chain(
+    balances: list[AccountBalance], chain: str, history: Any, where: str, over: set[str]
+) -> Verdict:
+    """Each holder's balance in the books = what the blocks' logs changed of it and what it opened with."""
     told = {
         (asset_key(chain, row["asset"]), row["account"]): int(row["units"])
         for row in history.query(
-            "SELECT asset, account, sum(change_value) + toInt256(ifNull(any(opening), '0')) AS units"
+            "SELECT asset, account, ifNull(sum(change_value), 0) + toInt256(ifNull(any(opening), '0')) AS units"
             f" FROM evm_balance_changes WHERE {where} GROUP BY asset, account"
         )
     }

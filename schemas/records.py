@@ -44,7 +44,7 @@ ContractSource = Literal["settings", "factory"]
 
 ContractCoverage = Literal["complete", "opened", "partial", "unknown"]
 
-ContractStatus = Literal["watched", "retracted"]
+ContractStatus = Literal["watched", "retracted", "dropped"]
 
 Action = Literal["created", "modified", "deleted"]
 
@@ -195,7 +195,7 @@ class BookTransfer(TypedDict):
 class BookTransfers(TypedDict):
     """What one message of a chain did in one book (S4's transfer audit log): a block's transfers pending,
     posted or voided. One message per (book, block), where a chain may take blocks back per (book, block,
-    publication)."""
+    publication); a large one comes in parts."""
 
     # Asset key of the book: offchain/<S4 asset>, <chain>/XRP, <chain>/<currency>.<issuer>,
     # <chain>/mpt:<issuance id>, <chain>/nft:<issuer>:<taxon>; of EVM chains <chain>/native (fees alone),
@@ -219,6 +219,9 @@ class BookTransfers(TypedDict):
     # Which message of the block it is, <incarnation>/<finality>: head = pending, final = posted, retracted =
     # voided; empty where blocks are final at once.
     publication: str
+    # Empty; of what one record would make too large (900 KB), the second and later records: 1, 2, …, in the
+    # order of the transfers.
+    part: str
     # Time of the block.
     time: int
     # In the order they were posted.
@@ -360,7 +363,8 @@ class EvmLog(TypedDict):
     signature: str | None
     # Arguments in the order of the event's declaration; empty where it is not decoded.
     args: list[EvmArg]
-    # Why a log whose event is known could not be decoded, or moved nothing although its event says so.
+    # Why a log whose event is known could not be decoded, or moved nothing although its event says so; what
+    # was left out of a log that no message takes, with the hash of its data.
     error: str | None
 
 
@@ -458,17 +462,25 @@ class EvmTransaction(TypedDict):
     fee_payer: str | None
     # Whether the fee payer is a treasury of the settings: S0's gas_paid_by_treasury.
     treasury_paid: bool
-    # All logs of the transaction by log_index, also those not decoded.
+    # Number of this part, from 0. All parts tell the same transaction: what it cost counts once, with part 0;
+    # logs, transfers and balance changes stand in one part each.
+    part: int
+    # How many parts the transaction comes in: 1, but where it would not fit one message.
+    parts: int
+    # Transfers of the transaction that stand in the parts before: the place of this part's first one among
+    # all.
+    first_transfer: int
+    # All logs of the transaction (or of this part) by log_index, also those not decoded.
     logs: list[EvmLog]
-    # What the logs moved, in their order.
+    # What the logs moved, in their order. Of a transaction in parts a log may stand in the part before.
     transfers: list[EvmTransfer]
     # The transfers summed up: one row per (account, asset) whose balance changed. The address 0x0 has no
-    # balance.
+    # balance. Of a transaction in parts: the change by all parts, in the first part that touches the balance.
     balance_changes: list[EvmBalanceChange]
-    # Why a part of the transaction could not be decoded.
+    # Why a part of the transaction could not be decoded, or was left out because no message takes it.
     error: str | None
     # {transaction, receipt} as recorded, the receipt without logs and bloom, which stand above: JSON, zlib-
-    # compressed.
+    # compressed. Only in part 0, else empty.
     raw: bytes
 
 
@@ -488,7 +500,8 @@ class EvmBlock(TypedDict):
     block_number: int
     # Hash of the block: 0x and 64 hex digits in lower case, as all hashes here.
     block_hash: str
-    # Number of this chunk, from 0. A block that would pass 900 KB is split by transactions.
+    # Number of this chunk, from 0. A block that would pass 900 KB is split between its transactions; a
+    # transaction that alone would pass it comes in parts, each in a chunk of its own.
     chunk: int
     # How many chunks the message of the block has.
     chunks: int
@@ -517,7 +530,7 @@ class EvmBlock(TypedDict):
     # Transactions in the whole block, watched or not. Not proven by the header where a block was read without
     # its transactions (level header, nothing in it watched).
     transaction_count: int
-    # Transactions of interest of the whole block, all chunks.
+    # Transactions of interest of the whole block, all chunks, one in parts once.
     watched_count: int
     # Logs of the transactions of interest, all chunks.
     log_count: int
@@ -553,7 +566,7 @@ class EvmBlock(TypedDict):
     # else empty.
     raw_header: bytes
     # Transactions of interest of this chunk by transaction_index: those that emitted a watched log, and those
-    # from or to a watched address.
+    # from or to a watched address. A part stands alone in its chunk.
     transactions: list[EvmTransaction]
 
 
@@ -584,13 +597,18 @@ class EvmContract(TypedDict):
     # before start_block is asked of the node (balanceOf); partial = it is older than start_block and no node
     # tells what accounts held; unknown = not asked yet.
     coverage: ContractCoverage
+    # Whether its balances follow from its logs as far as was seen; false: balanceOf changed in some block by
+    # something else than the block's logs say (it rebases, or takes a fee that it does not tell), so that its
+    # books are not its balances.
+    reliable: bool
     # Block that made it, where a factory did.
     created_block: int | None
     # Hash of that block.
     created_hash: str | None
     # Time of the block that made it (UTC; milliseconds since 1970); 1970-01-01 for one of the settings.
     time: int
-    # watched = its logs are read; retracted = a reorganisation dropped the block that made it.
+    # watched = its logs are read; retracted = a reorganisation dropped the block that made it; dropped = the
+    # settings no longer name it (put back later it is partial: what happened meanwhile is not told).
     status: ContractStatus
     # Rises with every message of this contract: a block that made it may be dropped and come back.
     sequence: int

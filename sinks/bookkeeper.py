@@ -22,6 +22,7 @@ from sinks.bookkeeper_blocks import (
     ZERO,
     BlockPosting,
     BooksDefect,
+    ChainFault,
     Head,
     Posted,
     accounts_of,
@@ -35,7 +36,7 @@ from sinks.bookkeeper_openings import Asked, Openings, supply_id
 from sinks.bookkeeper_status import CREATED, EXISTS, check
 from sinks.books import TRANSFER_STRUCT, Books
 
-__all__ = ["BlockPosting", "Bookkeeper", "BooksDefect", "Head", "Posted"]
+__all__ = ["BlockPosting", "Bookkeeper", "BooksDefect", "ChainFault", "Head", "Posted"]
 
 
 class Bookkeeper:
@@ -85,20 +86,33 @@ class Bookkeeper:
         issuer = account_id(control_accounts(chain)[0])
         return False if any(debits for _, debits, _ in self._accounts.posted([issuer])) else None
 
-    def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
-        """Book these blocks, in order; per block what now stands in the books because of it.
+    def chains(self) -> set[int]:
+        """Numbers of the chains that were booked last."""
+        return self._marks.chains()
 
-        Raises BooksDefect if the engine refuses, PositionOverflow if a block can't be numbered.
+    def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
+        """Book these blocks, those of a chain in order; per block what now stands in the books because of it.
+
+        Raises ChainFault if the books hold what rules a block out, BooksDefect if the engine refuses,
+        PositionOverflow if a block can't be numbered. Some may be booked then: they may be sent again.
         """
+        places = sorted(
+            range(len(blocks)), key=lambda place: blocks[place].chain
+        )  # chains don't wait for each other
         done: list[list[Posted]] = []
-        for _, some in groupby(blocks, key=lambda block: (block.chain, block.run)):
-            group = list(some)  # openings of a run need the balances before it
-            if not group[0].publication:
-                done += self._apply_run(group)
-                continue
-            for part in consecutive(group):
-                done += self._two_phase.apply(part)
-        return done
+        try:
+            for _, some in groupby((blocks[place] for place in places), key=lambda one: (one.chain, one.run)):
+                done += self._apply_group(list(some))  # openings of a run need the balances before it
+        except BaseException:
+            self._openings.forget()  # it can't be told which got there
+            raise
+        told = dict(zip(places, done, strict=True))
+        return [told[place] for place in range(len(blocks))]
+
+    def _apply_group(self, group: list[BlockPosting]) -> list[list[Posted]]:
+        if not group[0].publication:
+            return self._apply_run(group)
+        return [posted for part in consecutive(group) for posted in self._two_phase.apply(part)]
 
     def _apply_run(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         self._accounts.create(accounts_of(blocks))
@@ -114,7 +128,7 @@ class Bookkeeper:
                 events.append(self._marks.event(block))
             posted.append(mine)
         statuses = self._accounts.send(events)
-        _check(events, statuses, {one.event for one in asked})
+        _check(events, statuses, {one.event for one in asked if one.event is not None})
         opened = self._openings.confirm(blocks, asked, statuses)
         return [first + rest for first, rest in zip(opened, posted, strict=True)]
 

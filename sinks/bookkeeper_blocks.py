@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import chain as joined
 from operator import itemgetter
+from struct import Struct
 from typing import Final, NamedTuple
 
 from pipeline.domain.account import AccountCode, AccountRef
 from pipeline.domain.asset import native_key
 from pipeline.domain.branch import Finality
+from pipeline.domain.position import hash28
 from pipeline.domain.posting.legs import Postings
 
 ZERO: Final = bytes(16)
+_LEG: Final = Struct("<16s16s16sIII")
 _FIRST, _SECOND = itemgetter(0), itemgetter(1)  # of an Opening or a Leg: its two accounts
 
 
 class BooksDefect(RuntimeError):
     """The engine answered what can't be on a sound store: the process must stop, loudly."""
+
+
+class ChainFault(BooksDefect):
+    """What a chain tells contradicts what the books hold of it: that chain can't go on, others can.
+
+    `reason`: collision (another block has these ids), order (this block has ended another way), other_content
+    (another content under a known name). No transfer of the message was asked of the engine.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +125,34 @@ def transaction_data(block: BlockPosting, transaction: int) -> bytes:
     return bytes.fromhex(digits)[::-1] or ZERO
 
 
-def consecutive(blocks: Sequence[BlockPosting]) -> Iterator[list[BlockPosting]]:
-    """The blocks in groups, in order: none holds two states of one block, or one message twice.
+def content_of(block: BlockPosting, ids: Mapping[AccountRef, bytes]) -> int:
+    """16 bits that tell other legs apart, never 0. `ids`: of their accounts."""
+    digest = blake2b(digest_size=2)
+    for debit, credit, amount, code, transaction, leg in block.postings.legs:
+        digest.update(
+            _LEG.pack(ids[debit], ids[credit], amount.to_bytes(16, "little"), code, transaction, leg)
+        )
+    return int.from_bytes(digest.digest(), "little") or 1
 
-    What is pending must be in the books before it is posted or voided, for whether it got there decides.
+
+def consecutive(blocks: Sequence[BlockPosting]) -> Iterator[list[BlockPosting]]:
+    """The blocks in groups, in order: none holds two states of one block, two blocks of one id, or one message twice.
+
+    What is pending must be in the books before it is posted or voided, for whether it got there decides. Nor does one
+    hold retractions beside others: a group that is cut off and sent again refuses the same legs, for sums only grew.
     """
     group: list[BlockPosting] = []
-    states: dict[tuple[int, str, int], Finality] = {}
-    told: set[tuple[tuple[int, str, int], int]] = set()
+    states: dict[tuple[int, int, int], tuple[str, Finality]] = {}
+    told: set[tuple[tuple[int, int, int], int]] = set()
     for block in blocks:
-        which = (block.block, block.block_hash, block.incarnation)
-        if states.get(which, block.finality) != block.finality or (which, block.chunk) in told:
+        which = (block.block, hash28(block.block_hash), block.incarnation)
+        state = (block.block_hash, block.finality)
+        turns = group and (group[-1].finality == "retracted") != (block.finality == "retracted")
+        if turns or states.get(which, state) != state or (which, block.chunk) in told:
             yield group
             group, states, told = [], {}, set()
         group.append(block)
-        states[which] = block.finality
+        states[which] = state
         told.add((which, block.chunk))
     if group:
         yield group

@@ -5,7 +5,8 @@ under which it is pending or was booked at once; phase 1 posts it, phase 2 voids
 voided its legs are looked up: a post of what isn't there would burn the id for ever. A final block that was never
 pending is booked at once, and a message whose mark is in the books asks for nothing any more: it is only told again.
 
-A leg that the account's 128 bits can't take is refused and told so; its book lacks it. docs/decisions/0010.
+A leg that the account's 128 bits can't take is refused and told so; its book lacks it. Legs that the mark of their
+message doesn't know aren't refused ones: then nothing is booked and the chain stops. docs/decisions/0010.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from sinks.bookkeeper_accounts import Accounts
 from sinks.bookkeeper_blocks import (
     ZERO,
     BlockPosting,
-    BooksDefect,
+    ChainFault,
     Posted,
     Stored,
     accounts_of,
+    content_of,
     transaction_data,
 )
 from sinks.bookkeeper_marks import Marks, Told, kind_of, place_of
@@ -49,16 +51,20 @@ class TwoPhase:
     def apply(self, blocks: Sequence[BlockPosting]) -> list[list[Posted]]:
         """Book a group of `consecutive` blocks of one run; per block what now stands because of it.
 
-        Raises BooksDefect if the engine holds something else or refuses, PositionOverflow if a block can't
-        be numbered.
+        Raises ChainFault if the books hold what rules one out, BooksDefect if the engine refuses, PositionOverflow
+        if a block can't be numbered.
         """
-        self._accounts.create(accounts_of(blocks))
         told = self._marks.of([place_of(block) for block in blocks])
+        self._accounts.create(accounts_of(blocks))
+        contents = [content_of(block, self._accounts.ids) for block in blocks]
+        for block, of, content in zip(blocks, told, contents, strict=True):
+            _judge(block, of, content)
         stored = self._accounts.stored(_leg_ids(blocks, told))
         balances = self._openings.balances(blocks)
         events: list[bytes] = []
         asked: list[Asked] = []
         posted: list[list[Posted]] = []
+        marks: list[bytes] = []
         legs: list[tuple[int, int, int]] = []  # place in events, block, place in its posted
         for number, (block, of) in enumerate(zip(blocks, told, strict=True)):
             if block.finality != "retracted":
@@ -69,9 +75,12 @@ class TwoPhase:
                     if event is not None:
                         legs.append((len(events), number, place))
                         events.append(event)
-                events.append(self._marks.event(block, kind_of(block.finality, of.headed)))
+                marks.append(self._marks.event(block, kind_of(block.finality, of.headed), contents[number]))
             posted.append([transfer for transfer, _ in mine])
-        return self._send(blocks, events, asked, legs, posted)
+        done = self._send(blocks, events, asked, legs, posted)
+        for mark, status in zip(marks, self._accounts.send(marks).tolist(), strict=True):
+            check(mark[:16], status)  # no sooner: of a block with a mark nothing is asked any more
+        return done
 
     def _send(
         self,
@@ -130,7 +139,20 @@ class TwoPhase:
         ids = self._accounts.ids
         wanted = (ids[leg.debit], ids[leg.credit], leg.amount, leg.code)
         if wanted != (there.debit, there.credit, there.amount, there.code):
-            raise BooksDefect(f"transfer {place:032x}: the books hold another one under this id")
+            raise ChainFault(
+                "other_content", f"transfer {place:032x}: the books hold another one under this id"
+            )
+
+
+def _judge(block: BlockPosting, told: Told, content: int) -> None:
+    """Raise ChainFault if the marks there rule this message out."""
+    name = f"block {block.block} {block.block_hash[:16]} {block.finality} ({block.incarnation})"
+    if told.fault == "collision":
+        raise ChainFault("collision", f"{name}: another block in the books has the same transfer ids")
+    if told.fault:
+        raise ChainFault(told.fault, f"{name}: the books hold another end of it")
+    if any(known and known != content for known in told.contents):
+        raise ChainFault("other_content", f"{name}: the books hold other transfers of it")
 
 
 def _leg_ids(blocks: Sequence[BlockPosting], told: Sequence[Told]) -> list[bytes]:
@@ -157,8 +179,8 @@ def _flags(block: BlockPosting, told: Told, there: Stored | None) -> int | None:
         return PENDING
     if not there.flags & PENDING:
         if block.finality == "retracted":
-            raise BooksDefect(
-                f"block {block.block} {block.block_hash} is final in the books and is retracted"
+            raise ChainFault(
+                "order", f"block {block.block} {block.block_hash} is final in the books and is retracted"
             )
         return 0
     return _POST if block.finality == "final" else _VOID

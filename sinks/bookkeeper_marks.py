@@ -1,9 +1,10 @@
 """Marks of blocks in the books: transfers of nothing that tell how far a chain is booked, and in which state.
 
-The last event of every message is its mark, so a message whose mark is there is wholly booked. Its place in
-the book of the chain's native coin is `chunks`, `chunk` and half of the block's hash in user_data_128; the top
-byte of `chunks` says which kind of message it was, 0 where blocks are final at once. The newest marks tell a process
-that takes over which blocks stand: pipeline.domain.branch. docs/decisions/0010.
+The last event of every message is its mark, so a message whose mark is there is wholly booked. Its user_data_128
+has `chunks`, `chunk`, what the legs were (16 bits of a digest) and half of the block's hash; the top byte of `chunks`
+says which kind of message it was. Kind and content are 0 where blocks are final at once. An id has only 28 bits of the
+hash, so a mark is a message's own where its half says so. The newest marks tell a process that takes over which
+blocks stand: pipeline.domain.branch. docs/decisions/0010.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sinks.books import QUERY_FILTER_STRUCT, TRANSFER_STRUCT, Books
 
 REMEMBERED: Final = 64  # blocks below the last final one whose marks are read when a process takes over
 _PAGE: Final = 512
-_PLACE: Final = struct.Struct("<II8s")  # chunks and kind, chunk, half of the hash
+_PLACE: Final = struct.Struct("<IHH8s")  # chunks and kind, chunk, content, half of the hash
 _KIND_SHIFT: Final = 24
 _INCARNATION_SHIFT, _INCARNATIONS = 40, 16  # of a transfer id, pipeline.domain.position
 
@@ -45,6 +46,7 @@ _PHASES: Final = {
     Kind.MADE_FINAL: Phase.POST,
     Kind.RETRACTED: Phase.VOID,
 }
+_BY_PHASE: Final = (Kind.HEAD, Kind.MADE_FINAL, Kind.RETRACTED)  # one mark of each phase can be there
 _FINALITY: Final[dict[Kind, Finality]] = {
     Kind.FINAL: "final",
     Kind.HEAD: "head",
@@ -68,12 +70,21 @@ class Place(NamedTuple):
         base = block_base(self.chain_number, self.block, self.block_hash, self.incarnation)
         return transfer_id(base, BLOCK_TRANSACTION, self.chunk, _PHASES[kind]).to_bytes(16, "little")
 
+    @property
+    def half(self) -> bytes:
+        """Half of the block's hash, as marks have it."""
+        return bytes.fromhex(self.block_hash[:16])[::-1]
+
 
 class Told(NamedTuple):
     """What the books say of a message."""
 
     done: bool  # it is wholly booked
     headed: bool  # its block was booked as head
+    fault: str = (
+        ""  # what stands there rules it out: collision (another block), order (another end of this one)
+    )
+    contents: tuple[int, ...] = ()  # what the legs of this block and chunk were, of each mark
 
 
 def place_of(block: BlockPosting) -> Place:
@@ -98,37 +109,46 @@ class Marks:
     def __init__(self, books: Books, accounts: Accounts) -> None:
         self._books, self._accounts = books, accounts
 
-    def event(self, block: BlockPosting, kind: Kind = Kind.FINAL) -> bytes:
-        """The mark of a block, as an event; its chain's control accounts must be known."""
+    def event(self, block: BlockPosting, kind: Kind = Kind.FINAL, content: int = 0) -> bytes:
+        """The mark of a block, as an event; its chain's control accounts must be known. `content`: of its legs."""
         _, opening, _, clearing = control_accounts(block.chain)
-        half = bytes.fromhex(block.block_hash[:16])[::-1]
-        place = _PLACE.pack(block.chunks | kind << _KIND_SHIFT, block.chunk, half)
+        place = place_of(block)
+        ident = place.mark_id(kind)
+        told = _PLACE.pack(block.chunks | kind << _KIND_SHIFT, block.chunk, content, place.half)
         ids = self._accounts.ids
         return TRANSFER_STRUCT.pack(
-            place_of(block).mark_id(kind), ids[opening], ids[clearing], ZERO, ZERO, place,
+            ident, ids[opening], ids[clearing], ZERO, ZERO, told,
             block.block, block.chain_number, 0, self._accounts.ledgers[opening.asset], TransferCode.BLOCK, 0, 0,
         )  # fmt: skip
 
     def has(self, place: Place) -> bool:
         """Is there a mark of a block that is final at once?"""
-        return bool(self._books.lookup_transfers_packed(place.mark_id(Kind.FINAL)))
+        ident = place.mark_id(Kind.FINAL)
+        there = self._accounts.stored([ident]).get(ident)
+        return there is not None and _PLACE.unpack(there.origin)[3] == place.half
 
     def of(self, places: Sequence[Place]) -> list[Told]:
         """What the books say of each of these messages, in one question. Raises PositionOverflow."""
-        asked = [
-            (place.mark_id(Kind.HEAD), place.mark_id(kind_of(place.finality, headed=True)))
-            for place in places
-        ]
-        stored = self._accounts.stored(list(dict.fromkeys(ident for pair in asked for ident in pair)))
+        asked = [[place.mark_id(kind) for kind in _BY_PHASE] for place in places]
+        stored = self._accounts.stored(list(dict.fromkeys(ident for three in asked for ident in three)))
         return [
-            _told(place.finality, stored.get(first), stored.get(own))
-            for place, (first, own) in zip(places, asked, strict=True)
+            _told(place, [stored.get(ident) for ident in three])
+            for place, three in zip(places, asked, strict=True)
         ]
+
+    def chains(self) -> set[int]:
+        """Numbers of the chains that the newest marks are of."""
+        rows = self._books.query_transfers_packed(
+            QUERY_FILTER_STRUCT.pack(
+                ZERO, 0, 0, 0, TransferCode.BLOCK, bytes(6), 0, 0, _PAGE, int(QueryFilterFlags.REVERSED)
+            )
+        )
+        return {int(row[7]) for row in TRANSFER_STRUCT.iter_unpack(rows)}
 
     def head(self, chain: str, chain_number: int) -> Head | None:
         """The last block (or chunk) of a chain that is in the books; None: none is."""
         for row in self._newest(chain, chain_number, 1):
-            chunks, chunk, block_hash = _PLACE.unpack(row[5])
+            chunks, chunk, _, block_hash = _PLACE.unpack(row[5])
             return Head(row[6], block_hash[::-1].hex().upper(), chunk, chunks)
         return None
 
@@ -177,13 +197,22 @@ class Marks:
         yield from TRANSFER_STRUCT.iter_unpack(rows)
 
 
-def _told(finality: Finality, first: Stored | None, own: Stored | None) -> Told:
-    """From the mark of phase 0 and, of a message that posts or voids, its own."""
-    kind = None if first is None else Kind(_PLACE.unpack(first.origin)[0] >> _KIND_SHIFT)
-    headed = kind == Kind.HEAD
-    if finality == "head":
-        return Told(headed, headed)
-    return Told(own is not None or (finality == "final" and kind == Kind.FINAL), headed)
+def _told(place: Place, stored: Sequence[Stored | None]) -> Told:
+    """From the marks there: of phase 0, of the block's being made final, of its being taken back."""
+    first, made_final, retracted = (None if one is None else _PLACE.unpack(one.origin) for one in stored)
+    there = [one for one in (first, made_final, retracted) if one is not None]
+    if any(half != place.half for *_, half in there):
+        return Told(False, False, "collision")
+    kind = None if first is None else Kind(first[0] >> _KIND_SHIFT)
+    headed, at_once = kind == Kind.HEAD, kind == Kind.FINAL
+    if place.finality == "head":
+        done, ruled_out = headed, at_once or (not headed and len(there) > 0)
+    elif place.finality == "final":
+        done, ruled_out = at_once or made_final is not None, retracted is not None
+    else:
+        done, ruled_out = retracted is not None, at_once or made_final is not None
+    contents = tuple(content for _, _, content, _ in there)
+    return Told(done, headed, "order" if ruled_out else "", contents)
 
 
 def _kind(row: tuple[Any, ...]) -> Kind:
@@ -192,7 +221,7 @@ def _kind(row: tuple[Any, ...]) -> Kind:
 
 def _step(row: tuple[Any, ...]) -> Step:
     """The message that a mark stands for."""
-    chunks, chunk, half = _PLACE.unpack(row[5])
+    chunks, chunk, _, half = _PLACE.unpack(row[5])
     incarnation = (int.from_bytes(row[0], "little") >> _INCARNATION_SHIFT) % _INCARNATIONS
     return Step(
         row[6], half[::-1].hex(), None, _FINALITY[_kind(row)], incarnation, chunk,

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from pipeline.domain.account import AccountRef, TransferCode
 from pipeline.domain.position import named_transfer_id
+from pipeline.domain.posting.evm import UNITS_END
 from sinks.bookkeeper_accounts import KNOWN_MAX, Accounts, Statuses
 from sinks.bookkeeper_blocks import ZERO, BlockPosting, Posted, Stored, control_accounts
 from sinks.bookkeeper_marks import kind_of
-from sinks.bookkeeper_status import CREATED, OVERFLOWS, REFUSED, check
+from sinks.bookkeeper_status import CREATED, EXISTS, OVERFLOWS, REFUSED, check
 from sinks.books import TRANSFER_STRUCT
 
 
@@ -29,9 +30,9 @@ class _Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An opening that is asked of the engine: its place among the events, the block's among the blocks."""
+    """An opening: its place among the events (None: it is not asked of the engine), the block's among the blocks."""
 
-    event: int
+    event: int | None
     block: int
     transfer: Posted
 
@@ -42,6 +43,10 @@ class Openings:
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
         self._opened: set[tuple[bytes, int]] = set()  # (account id, run) known to be opened
+
+    def forget(self) -> None:
+        """Forget which accounts were opened: the engine knows."""
+        self._opened.clear()
 
     def balances(self, blocks: Sequence[BlockPosting]) -> dict[bytes, int]:
         """What the books hold, credit-positive, for accounts that these blocks may open."""
@@ -65,11 +70,18 @@ class Openings:
         events: list[bytes],
         again: bool = False,
     ) -> list[Asked]:
-        """Append the block's openings of accounts not known to be opened in this run; `again`: of all."""
+        """Append the block's openings of accounts not known to be opened in this run.
+
+        `again`: the block is booked, so all its openings are looked up and none is asked of the engine; nor is
+        one that 128 bits do not hold.
+        """
         asked = []
         for account, against, change, code, transfer in self._wanted(block, balances, again):
             debit, credit = (against, account) if change >= 0 else (account, against)
             posted = Posted(transfer.to_bytes(16, "little"), debit, credit, abs(change), code, -1, 0)
+            if again or (block.publication and posted.amount >= UNITS_END):
+                asked.append(Asked(None, number, posted))
+                continue
             asked.append(Asked(len(events), number, posted))
             events.append(self._event(posted, block))
         return asked
@@ -124,17 +136,18 @@ class Openings:
         Raises BooksDefect for any other refusal.
         """
         confirmed: list[list[Posted]] = [[] for _ in blocks]
-        doubtful = [one for one in asked if statuses[one.event] != CREATED]
-        stored = self._accounts.stored([one.transfer.transfer_id for one in doubtful])
-        for one in asked:
-            status, mine, block = int(statuses[one.event]), confirmed[one.block], blocks[one.block]
+        told = [None if one.event is None else int(statuses[one.event]) for one in asked]
+        doubtful = [one.transfer.transfer_id for one, of in zip(asked, told, strict=True) if of != CREATED]
+        stored = self._accounts.stored(doubtful)
+        for one, status in zip(asked, told, strict=True):
+            mine, block, ident = confirmed[one.block], blocks[one.block], one.transfer.transfer_id
             if status == CREATED:
                 mine.append(one.transfer)
-            elif status in OVERFLOWS and block.publication:
+            elif block.publication and ident not in stored and (status is None or status in OVERFLOWS):
                 mine.append(_refused(one.transfer))
             else:
-                check(one.transfer.transfer_id, status, any_exists=True)
-                found = stored[one.transfer.transfer_id]
+                check(ident, EXISTS if status is None else status, any_exists=True)
+                found = stored[ident]
                 if (found.block, found.origin) == (block.block, _origin(block)):
                     mine.append(self._as_stored(one.transfer, found, block))
         return confirmed

@@ -142,24 +142,25 @@ class Commits:
         return {str(epoch): int(last) for epoch, last in self._client.query(sql).result_rows}
 
     def cut_off(self, epoch: str, topic: str, partition: int) -> list[Intent]:
-        """Batches that began and were neither committed nor undone: of this partition, and of any
-        partition in
+        """Batches that began and were neither committed nor undone: of this partition, and of any partition in
         epochs that are over, for the same content may come back in another one.
+
+        Of this partition only what its key finds above the committed offset is read, so that a start takes no
+        longer with age; of epochs that are over, only what is not committed is grouped.
         """
+        here = self.committed(topic, partition).get(epoch, -1)
         of_topic = f"topic = {literal(topic)}"
-        ours = f"{of_topic} AND (partition = {int(partition)} OR epoch != {literal(epoch)})"
-        ends = f"SELECT epoch, partition, max(to_offset) FROM {PROGRESS_TABLE} WHERE {of_topic}"
-        sql = f"{ends} GROUP BY epoch, partition"
-        committed = {(one, place): last for one, place, last in self._client.query(sql).result_rows}
+        ours = f"partition = {int(partition)} AND epoch = {literal(epoch)} AND to_offset > {here}"
+        ends = f"SELECT epoch, partition, max(to_offset) + 1 AS next FROM {PROGRESS_TABLE} WHERE {of_topic}"
         sql = (
-            f"SELECT epoch, partition, min(from_offset), max(to_offset), batch FROM {INTENTS_TABLE} "
-            f"WHERE {ours} GROUP BY epoch, partition, batch HAVING max(undone) = 0"
-        )
-        return [
-            Intent((one, topic, place), max(first, committed.get((one, place), -1) + 1), last, batch)
-            for one, place, first, last, batch in self._client.query(sql).result_rows
-            if last > committed.get((one, place), -1)
-        ]
+            f"SELECT epoch, partition, greatest(min(from_offset), any(next)), max(to_offset), batch"
+            f" FROM (SELECT * FROM {INTENTS_TABLE}"
+            f" WHERE {of_topic} AND (({ours}) OR epoch != {literal(epoch)})) AS begun"
+            f" LEFT JOIN ({ends} GROUP BY epoch, partition) AS done USING (epoch, partition)"
+            " WHERE to_offset >= next GROUP BY epoch, partition, batch HAVING max(undone) = 0"
+        )  # a partition without a commit has next = 0
+        found = self._client.query(sql).result_rows
+        return [Intent((one, topic, place), first, last, batch) for one, place, first, last, batch in found]
 
     def applied(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
         """Those of `identities` whose messages were applied before, in whatever epoch."""

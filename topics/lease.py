@@ -75,4 +75,7 @@ async def lease(url: str, group: str, topic: str, partition: int) -> AsyncIterat
 async def _poll(consumer: AIOKafkaConsumer) -> None:
     """A member that never polls is taken for dead; everything is paused, so nothing comes."""
     while True:
-        await consumer.getmany(timeout_ms=POLL_MS)
+        try:
+            await consumer.getmany(timeout_ms=POLL_MS)
+        except KafkaError:
+            await asyncio.sleep(POLL_MS / 1000)

@@ -4,7 +4,8 @@ Thin: the catalog's rules say what to post, sinks.bookkeeper posts it. What this
 refusal to book past a hole: a block that can't be read or numbered, or that does not come next, stops its
 chain here, is quarantined whole, and nothing after it is acknowledged. What comes next on a chain that
 takes nothing back is told by its last block in the books; where blocks are taken back, by those that stand
-(pipeline.domain.branch). Both are the books' own: a new process knows them too.
+(pipeline.domain.branch). Both are the books' own: a new process knows them too. What the books themselves refuse
+stops the chain it came from; where that leaves no chain, the process ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pipeline.domain.findings import alert, alerts_of, connect_headers, quaranti
 from pipeline.domain.position import PositionOverflow, block_base
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
-from sinks.bookkeeper import BlockPosting, Bookkeeper, Head
+from sinks.bookkeeper import BlockPosting, Bookkeeper, BooksDefect, ChainFault, Head, Posted
 from sinks.books import BooksInUseError
 from topics.envelope import outgoing
 from topics.producer import Outgoing
@@ -69,6 +70,9 @@ class BooksRole:
             tuple[str, int], Message
         ] = {}  # (topic, partition) → undecodable message behind the head
         self._told: set[str] = set()  # alerts already published by this process
+        self._stops: dict[int, list[Outgoing]] = {}  # partition -> what tells of its stop
+        self._chains: set[int] = set()  # numbers of the chains read of by this process
+        self._broken: set[int] = set()  # of those, the chains that a defect stopped
 
     async def open(self, app: Any, epochs: Epochs) -> None:
         self._epochs = epochs
@@ -97,6 +101,7 @@ class BooksRole:
     def _process(self, topic: str, batch: list[Message]) -> Done:
         done = Done()
         self._accepted.clear()
+        self._stops.clear()
         accepted: list[tuple[_Read, BlockPosting]] = []
         for one in self._read(topic, batch):
             if one.message.partition in done.stops:
@@ -104,8 +109,8 @@ class BooksRole:
             posting = self._accept(topic, one, done)
             if posting is not None:
                 accepted.append((one, posting))
-                done.outgoing += self._findings(one, posting.postings.findings)
         self._book(accepted, done)
+        done.outgoing += [told for notes in self._stops.values() for told in notes]
         return done
 
     def _read(self, topic: str, batch: list[Message]) -> list[_Read]:
@@ -150,25 +155,63 @@ class BooksRole:
                 self._follow(one.block, facts, posting, self._unread.pop(where, None))
         except (Stop, PositionOverflow, Unbalanced) as error:
             reason = error.reason if isinstance(error, Stop) else type(error).__name__
-            done.outgoing += self._stopped(message, facts, reason, str(error))
-            what = "block" if facts.publication else "ledger"
-            why = f"{facts.chain}: books stop before {what} {facts.number}: {error}"
-            done.stops[message.partition] = (message.offset, why)
+            self._stop(one, facts, reason, str(error), done)
             return None
         return posting
 
+    def _stop(self, one: _Read, facts: BlockFacts, reason: str, detail: str, done: Done) -> None:
+        """The chain's books, and its partition, stop before this message and not at a later one."""
+        self._stops[one.message.partition] = self._stopped(one.message, facts, reason, detail)
+        what = "block" if facts.publication else "ledger"
+        why = f"{facts.chain}: books stop before {what} {facts.number}: {detail}"
+        done.stops[one.message.partition] = (one.message.offset, why)
+
     def _book(self, accepted: list[tuple[_Read, BlockPosting]], done: Done) -> None:
         transfers = transactions = 0
-        posted = self._bookkeeper.apply([posting for _, posting in accepted])
-        for (one, posting), mine in zip(accepted, posted, strict=True):
+        self._chains.update(posting.chain_number for _, posting in accepted)
+        booked = self._apply(accepted, done)
+        for one, posting, mine in booked:
             transfers += len(mine)
             transactions += len(one.block["transactions"])
+            done.outgoing += self._findings(one, posting.postings.findings)
             done.outgoing += self._alerts(one, refusals(posting, mine))
             for record in transfer_records(one.block, posting, mine, self._bookkeeper.book_of):
                 done.outgoing.append(outgoing(self._codec, "books.transfers.v1", record["asset"], record))
-        done.counts = {"blocks": len(accepted), "transactions": transactions, "transfers": transfers}
-        if accepted:
-            done.counts = {**done.counts, "block": accepted[-1][1].block}
+        done.counts = {"blocks": len(booked), "transactions": transactions, "transfers": transfers}
+        if booked:
+            done.counts = {**done.counts, "block": booked[-1][1].block}
+
+    def _apply(
+        self, accepted: list[tuple[_Read, BlockPosting]], done: Done
+    ) -> list[tuple[_Read, BlockPosting, list[Posted]]]:
+        """What came of each message; where the books refuse one, the others are booked one by one."""
+        try:
+            posted = self._bookkeeper.apply([posting for _, posting in accepted])
+        except (BooksDefect, OverflowError):
+            return self._apply_singly(accepted, done)
+        return [(*both, mine) for both, mine in zip(accepted, posted, strict=True)]
+
+    def _apply_singly(
+        self, accepted: list[tuple[_Read, BlockPosting]], done: Done
+    ) -> list[tuple[_Read, BlockPosting, list[Posted]]]:
+        """The same, but a message that the books refuse stops its chain. Raises BooksDefect, OverflowError if a
+        defect leaves no chain that goes on: then it may be the engine's."""
+        booked: list[tuple[_Read, BlockPosting, list[Posted]]] = []
+        for one, posting in accepted:
+            message, facts = one.message, one.facts
+            assert facts is not None  # it was accepted
+            if message.partition in done.stops and message.offset > done.stops[message.partition][0]:
+                continue
+            try:
+                booked.append((one, posting, self._bookkeeper.apply([posting])[0]))
+            except ChainFault as fault:
+                self._stop(one, facts, fault.reason, str(fault), done)
+            except (BooksDefect, OverflowError) as defect:
+                self._broken.add(posting.chain_number)
+                if self._broken >= self._chains | self._bookkeeper.chains():
+                    raise
+                self._stop(one, facts, "defect", str(defect), done)
+        return booked
 
     def _follow(self, block: Any, facts: BlockFacts, posting: BlockPosting, unread: Message | None) -> None:
         """Raise Stop unless this block follows the last one booked, or is one that is booked already.

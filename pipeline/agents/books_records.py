@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipeline.domain.posting.legs import Finding
 from schemas.records import BookTransfer, BookTransfers
 from sinks.bookkeeper import BlockPosting, Posted
+
+RECORD_BYTES_MAX: Final = 900_000  # brokers take 1 MiB as a rule
+_RECORD_BYTES: Final = 400  # of a record without its asset and transfers
+_ROW_BYTES: Final = (
+    80  # of a row without its texts: id 16, five numbers of 5, timestamp 10, lengths of ten texts
+)
 
 
 def transfer_records(
@@ -16,19 +22,33 @@ def transfer_records(
     """What one message did in the books, as one record per book, in the order it was posted.
 
     Head: its transfers pending; final: posted; retracted: voided; each row as it stands after the message.
-    `block`: the record of the source topic, whose way of writing the hash is kept.
+    `block`: the record of the source topic, whose way of writing the hash is kept. What would pass
+    RECORD_BYTES_MAX comes in parts; the same transfers always in the same ones.
     """
-    records: dict[str, BookTransfers] = {}
+    books: dict[str, list[BookTransfers]] = {}
+    room: dict[str, int] = {}
     for transfer in posted:
         asset = transfer.debit.asset
-        record = records.get(asset)
-        if record is None:
-            record = records[asset] = _record(block, posting, asset, book_of(asset))
-        record["transfers"].append(_row(transfer, posting.hashes))
-    return list(records.values())
+        row = _row(transfer, posting.hashes)
+        size = _bytes_most(row)
+        if room.get(asset, 0) < size:
+            parts = books.setdefault(asset, [])
+            record = _record(block, posting, asset, book_of(asset), len(parts))
+            parts.append(record)
+            room[asset] = RECORD_BYTES_MAX - _RECORD_BYTES - len(asset.encode())
+        books[asset][-1]["transfers"].append(row)
+        room[asset] -= size
+    return [record for parts in books.values() for record in parts]
 
 
-def _record(block: Any, posting: BlockPosting, asset: str, book: int) -> BookTransfers:
+def _bytes_most(row: BookTransfer) -> int:
+    """As many bytes as a row has at the most."""
+    texts = (row["hash"], row["reason"] or "", row["debit_owner"], row["debit_subject"],
+             row["credit_owner"], row["credit_subject"], row["amount"], row["pending_id"])  # fmt: skip
+    return _ROW_BYTES + sum(map(len, map(str.encode, texts)))
+
+
+def _record(block: Any, posting: BlockPosting, asset: str, book: int, part: int) -> BookTransfers:
     own_name = "block_hash" if "block_hash" in block else "ledger_hash"
     return {
         "asset": asset,
@@ -40,6 +60,7 @@ def _record(block: Any, posting: BlockPosting, asset: str, book: int) -> BookTra
         "block_hash": block[own_name] or "",
         "chunk": posting.chunk,
         "publication": posting.publication,
+        "part": str(part) if part else "",
         "time": block["close_time"] if "close_time" in block else block["time"],
         "transfers": [],
     }

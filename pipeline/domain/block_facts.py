@@ -62,6 +62,7 @@ def evm_facts(block: Any) -> BlockFacts:
     )
     return BlockFacts(
         block["chain"], block["chain_number"], block["run"], block["block_number"], block["block_hash"][2:],
-        block["parent_hash"][2:], block["chunk"], block["chunks"], block["time"], len(block["transactions"]), gap,
+        block["parent_hash"][2:], block["chunk"], block["chunks"], block["time"],
+        sum(not tx["part"] for tx in block["transactions"]), gap,
         block["finality"], block["incarnation"], block["publication"],
     )  # fmt: skip

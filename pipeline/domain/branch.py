@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 Finality = Literal["head", "final", "retracted"]
-KEPT_BELOW: Final = 256  # blocks below the last final one whose messages are known again
+KEPT_BELOW: Final = (
+    1024  # more than any batch; blocks below the last final one whose messages are known again
+)
 
 
 class OutOfLine(ValueError):
@@ -84,6 +86,7 @@ class Branch:
     highest: int = -1  # block number ever told
     _names: dict[int, set[tuple[str, int, str, int]]] = field(default_factory=dict)
     _heads: dict[int, Counter[str]] = field(default_factory=dict)
+    _lowest: int = -1  # number below which nothing is remembered
 
     @classmethod
     def of(cls, steps: Iterable[Step]) -> Branch:
@@ -169,11 +172,13 @@ class Branch:
         """Note a message that came next."""
         self._names.setdefault(step.number, set()).add(step.name)
         self.highest = max(self.highest, step.number)
+        if self._lowest < 0:
+            self._lowest = step.number
         last = step.chunk == step.chunks - 1
         if step.finality == "head":
             self._head(step)
         elif last:
-            self.unfinal = [one for one in self.unfinal if not self._same(one, step)]
+            self._drop(step)
             if step.finality == "final":
                 self._made_final(step)
         self.open = None if last else step
@@ -191,12 +196,27 @@ class Branch:
     def _same(one: Standing, step: Step) -> bool:
         return (one.number, one.hash, one.incarnation) == (step.number, short(step.hash), step.incarnation)
 
+    def _drop(self, step: Step) -> None:
+        """The block is no longer among the unfinal ones: it is the lowest or the topmost, as a rule."""
+        for place in (0, -1):
+            if self.unfinal and self._same(self.unfinal[place], step):
+                del self.unfinal[place]
+                return
+        self.unfinal = [one for one in self.unfinal if not self._same(one, step)]
+
     def _made_final(self, step: Step) -> None:
+        before = self.final[0] if self.final is not None else self._lowest - 1
         self.final = step.number, short(step.hash)
-        for number in [number for number in self._heads if number <= step.number]:
-            del self._heads[number]
-        for number in [number for number in self._names if number < step.number - KEPT_BELOW]:
-            del self._names[number]
+        _forget(self._heads, before + 1, step.number)
+        _forget(self._names, self._lowest, step.number - KEPT_BELOW - 1)
+        self._lowest = max(self._lowest, step.number - KEPT_BELOW)
+
+
+def _forget(table: dict[int, Any], first: int, last: int) -> None:
+    """Drop the keys first..last, in the time that the fewer of keys and numbers take."""
+    numbers = range(first, last + 1) if last - first < len(table) else [n for n in table if n <= last]
+    for number in numbers:
+        table.pop(number, None)
 
 
 def _told(step: Step) -> str:

@@ -23,11 +23,15 @@ RESULTS = {1: "success", 0: "failed", None: ""}
 
 
 def evm_asset_changes(block: EvmBlock) -> list[AssetChanges]:
-    """One record per ERC-721 token that this block (or chunk) moved, changes in the order applied."""
+    """One record per ERC-721 token that this block (or chunk) moved, changes in the order applied.
+
+    A change's index is its transfer's place among all of the transaction, however that is cut into parts.
+    """
     found: dict[str, AssetChanges] = {}
     for tx in block["transactions"]:
-        tokens = [transfer for transfer in tx["transfers"] if transfer["standard"] == "erc721"]
-        for index, transfer in enumerate(tokens):
+        for index, transfer in enumerate(tx["transfers"], tx["first_transfer"]):
+            if transfer["standard"] != "erc721":
+                continue
             key = f"{block['chain']}/{transfer['asset']}"
             if key not in found:
                 found[key] = {
@@ -68,11 +72,11 @@ def _change(tx: EvmTransaction, transfer: EvmTransfer, index: int) -> AssetChang
 
 
 def evm_gas_charges(block: EvmBlock) -> list[GasCharges]:
-    """One record per account that paid a fee in this block (or chunk)."""
+    """One record per account that paid a fee in this block (or chunk); part 0 of a transaction tells its fee."""
     found: dict[str, GasCharges] = {}
     for tx in block["transactions"]:
         payer, fee = tx["fee_payer"], tx["fee"]
-        if payer is None or fee is None or fee == "0":
+        if tx["part"] or payer is None or fee is None or fee == "0":
             continue
         if payer not in found:
             found[payer] = {

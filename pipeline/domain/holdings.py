@@ -6,8 +6,8 @@ noted there, its final folds the changes into the facts and takes them out, its 
 
 The fold may be fed the same record any number of times (a table's changelog runs ahead of offsets after a crash,
 and an embedded broker that forgets tells everything again under a new epoch): a holding keeps the offset it has
-seen of each partition, the position of the last final change and the names of the records taken back since, and
-ignores what is not newer. DESIGN.md, "State".
+seen of each partition, the position of the last final change and the newest names of the records taken back since,
+and ignores what is not newer. DESIGN.md, "State".
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ Place = tuple[int, int, int]  # block, transaction_index, change_index
 Name = list[str | int]  # block_hash, incarnation, chunk: which record of an asset, in whatever state
 
 NOWHERE: Final = [-1, -1, -1]  # position of a holding without final changes
+GONE_MAX: Final = 64
+"""Names of records taken back that a holding keeps, the newest. A head of one that is forgotten is pending again
+until its retraction comes again, and that stands behind it in every topic: the names only spare readers the sight."""
 
 
 class Pending(TypedDict):
@@ -144,7 +147,7 @@ def _head(holding: Holding, changes: AssetChanges) -> Holding:
 def _retracted(holding: Holding, changes: AssetChanges) -> Holding:
     gone: Gone = {"block": changes["block"], "name": _name(changes)}
     known = holding["gone"] if gone in holding["gone"] else [*holding["gone"], gone]
-    return {**holding, "pending": _without(holding, gone["name"]), "gone": known}
+    return {**holding, "pending": _without(holding, gone["name"]), "gone": known[-GONE_MAX:]}
 
 
 def _final(holding: Holding, changes: AssetChanges) -> Holding:

@@ -38,7 +38,8 @@ from pipeline.domain.evm_proof import Head, judge_block
 from pipeline.domain.proof_errors import Contradiction
 from pipeline.domain.verdict import Level
 from pipeline.ingest.chains import Chain
-from pipeline.ingest.ledgers import CHUNK_BYTES, Stopped, split
+from pipeline.ingest.evm.line import in_chunks
+from pipeline.ingest.ledgers import Stopped
 from pipeline.ingest.publish import Published, Publisher
 from pipeline.ingest.recorded import recorded_files
 from schemas.records import Check, EvmBlock, EvmTransaction
@@ -245,20 +246,14 @@ class EvmLine:
     def _chunks(
         self, header: Mapping[str, Any], transactions: list[EvmTransaction], base: Mapping[str, Any]
     ) -> list[tuple[EvmBlock, bytes]]:
-        """The block as messages of at most CHUNK_BYTES, split between transactions."""
+        """The block as messages, cut as the live ingest cuts it."""
 
-        def record(part: list[EvmTransaction], chunk: int, chunks: int) -> EvmBlock:
+        def record(part: Sequence[EvmTransaction], chunk: int, chunks: int) -> EvmBlock:
             return block_record(
                 self._chain.name, self._chain.number, header, part, chunk=chunk, chunks=chunks, **base
             )
 
-        whole = record(transactions, 0, 1)
-        encoded = self._encode(whole)
-        if len(encoded) <= CHUNK_BYTES or len(transactions) < 2:
-            return [(whole, encoded)]
-        parts = list(split(transactions, lambda part: len(self._encode(record(part, 0, 1)))))
-        records = [record(part, chunk, len(parts)) for chunk, part in enumerate(parts)]
-        return [(one, self._encode(one)) for one in records]
+        return in_chunks(transactions, record, self._encode)
 
 
 def _whole(recorded: RecordedBlock) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:

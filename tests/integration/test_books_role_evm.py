@@ -1,7 +1,6 @@
 """The books role on a chain that reorganises, fed with messages as Kafka holds them: judged by its branch, its
 books and what it publishes; killed, started again, told things twice, told things that do not come next."""
 
-import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
@@ -9,10 +8,8 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Message
-from schemas.codec import local_codec
 from sinks.embedded_books import connect
+from tests.support.books_role import CODEC, TOPIC, TRANSFERS, Role
 from tests.support.evm_books import (
     COIN,
     GAS,
@@ -33,48 +30,9 @@ from tests.support.evm_books import (
 )
 from topics.envelope import outgoing
 
-TOPIC, TRANSFERS, CODEC = "evm.blocks.v1", "books.transfers.v1", local_codec()
 CHAIN, NUMBER = "eip155:9", 9
 COIN_KEY = f"{CHAIN}/erc20:{COIN}"
 A, B, *_ = PEOPLE
-
-
-class Role:
-    """The role over one engine, and all that it published."""
-
-    def __init__(self, engine):
-        self.engine, self.published, self.stops, self._offset = engine, [], {}, 0
-        self.begin()
-
-    def begin(self):
-        """A new process."""
-        self.role = BooksRole(lambda: self.engine, CODEC)
-        asyncio.run(self.role.open(None, {TOPIC: "e", "xrpl.states.v1": "e"}))
-
-    def rebalance(self):
-        self.role.assigned(set())
-
-    def book(self, told, partition=0):
-        """One batch; what came of it."""
-        batch = []
-        for one in told:
-            value = (
-                one
-                if isinstance(one, bytes)
-                else outgoing(CODEC, TOPIC, one["chain"], one, partition=partition).value
-            )
-            batch.append(Message(TOPIC, partition, self._offset, 0, CHAIN.encode(), value, ()))
-            self._offset += 1
-        done = asyncio.run(self.role.process(TOPIC, batch))
-        self.published += done.outgoing
-        self.stops |= done.stops
-        return done
-
-    def records(self, topic):
-        return [CODEC.decode(one.value)[1] for one in self.published if one.topic == topic]
-
-    def alerts(self, rule):
-        return [one for one in self.records("control.alerts.v1") if one["rule"] == rule]
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_checks_say_what_is_proven(ground: Ground) -> None:
             for level, wanted, made in (
                 ("header", want(), {"header_hash"}),
                 ("header", want("0x" + "77" * 20), {"header_hash", "logs"}),
-                ("header", want(watched=["0x" + "77" * 20]), {"header_hash", "transactions_root"}),
+                ("header", want(watched=["0x" + "77" * 20]), {"header_hash", "transactions_root", "senders"}),
                 ("full", want(), WHOLE),
                 ("header", want(*ground.contracts), WHOLE),
             ):
@@ -109,7 +109,7 @@ def test_checks_say_what_is_proven(ground: Ground) -> None:
 
 WHOLE = {
     "header_hash", "positions", "log_index", "logs_bloom", "gas_used", "receipts_root", "transactions_root",
-    "derived_fields",
+    "senders", "derived_fields",
 }  # fmt: skip
 
 # Each lie, and the words under which it is caught.

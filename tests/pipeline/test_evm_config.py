@@ -208,6 +208,7 @@ def test_one_line_says_what_is_wrong(tmp_path: Path, old: str, new: str, said: s
     ("key", "said"),
     [
         ("depth_limit = 0", "depth_limit: must be greater than or equal to 1"),
+        ("final_quorum = 9", "final_quorum: 9 nodes can't agree where urls names 1; name more nodes or a smaller one"),
         ("start_block = 13", f"contract {TOKEN}: start_block 12 is below the chain's, 13; raise it, or lower "
          "the chain's"),
         ('finality = "depth"', 'final_depth: finality = "depth" needs one; say how many blocks behind the newest are '

@@ -13,7 +13,7 @@ from pipeline.domain.decode.evm_values import HASH_DIGITS
 from pipeline.ingest.evm.journal import Journal
 from pipeline.ingest.evm.line import EvmLine, Told
 from pipeline.ingest.evm.resume import fold, is_enough
-from pipeline.ingest.ledgers import CHUNK_BYTES, Stopped
+from pipeline.ingest.ledgers import CHUNK_BYTES
 from schemas.codec import local_codec
 
 CODEC = local_codec()
@@ -47,8 +47,8 @@ def transaction(index: int, raw: int = 0, data: int = 0, event: str | None = Non
     )
     return {
         **dict.fromkeys(names.split()), "transaction_index": index, "hash": f"0x{index:064x}", "treasury_paid": False,
-        "logs": [log] if data else [], "transfers": [], "balance_changes": [],
-        "raw": random.Random(index).randbytes(raw),
+        "part": 0, "parts": 1, "first_transfer": 0, "logs": [log] if data else [], "transfers": [],
+        "balance_changes": [], "raw": random.Random(index).randbytes(raw),
     }  # fmt: skip
 
 
@@ -88,27 +88,18 @@ def test_a_large_block_is_cut_once_and_repeated_alike() -> None:
         assert [CODEC.decode(encoded)[1] for _, encoded in LINE.messages(again)] == again
 
 
-def test_a_transaction_too_large_for_a_message_leaves_out_its_raw_then_data_that_nothing_decodes() -> None:
+def test_a_transaction_leaves_out_what_alone_is_too_large_for_a_message() -> None:
     _, messages = LINE.told(
-        header(1), [transaction(0, raw=1_000_000), transaction(1, data=500_000)], [], run=1, finality="final",
-        incarnation=0, highest=1,
+        header(1),
+        [transaction(0, raw=1_000_000), transaction(1, data=500_000), transaction(2, data=500_000, event="Known")], [],
+        run=1, finality="final", incarnation=0, highest=1,
     )  # fmt: skip
-    first, second = [tx for record, _ in messages for tx in record["transactions"]]
+    first, second, third = [tx for record, _ in messages for tx in record["transactions"]]
     assert first["raw"] == b"" and "raw left out" in first["error"]
-    assert second["logs"][0]["data"] == "0x" and second["logs"][0]["error"].startswith(
-        "500000 bytes of data left out, keccak-256 0x"
-    )
+    for one in (second, third):
+        (log,) = one["logs"]
+        assert log["data"] == "0x" and log["error"].startswith("500000 bytes of data left out, keccak-256 0x")
     assert all(len(encoded) <= CHUNK_BYTES for _, encoded in messages)
-    with pytest.raises(Stopped, match="too large"):
-        LINE.told(
-            header(1),
-            [transaction(0, data=500_000, event="Known")],
-            [],
-            run=1,
-            finality="head",
-            incarnation=0,
-            highest=1,
-        )
 
 
 def history(seed: int) -> list[Any]:
@@ -192,3 +183,48 @@ def test_the_journal_remembers_incarnations_of_final_blocks_for_ever(tmp_path: P
     kept.close()
     assert journal(tmp_path).incarnations == {block_hash(1): 3}
     assert journal(tmp_path).read() == []
+    assert journal(tmp_path).highest == 4
+
+
+def test_a_block_that_was_final_at_once_leaves_only_its_name(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    kept.append(LINE.messages(told(7, finality="final", incarnation=2).records))
+    assert kept.read() == [] and kept.highest == 7 and kept.incarnations == {block_hash(7): 2}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shortened_journal_leaves_the_same_branch(tmp_path: Path, seed: int) -> None:
+    records = [{**record, "was_head": record["finality"] != "head"} for record in history(seed)]
+    kept = Journal(tmp_path, "x", lambda value: CODEC.decode(value)[1], kept_bytes=3_000_000)  # type: ignore[return-value,arg-type]
+    shortened = 0
+    for record in records:
+        size = (tmp_path / "x.unfinal").stat().st_size
+        kept.append(LINE.messages([record]))  # type: ignore[list-item]
+        kept.shorten()
+        shortened += (tmp_path / "x.unfinal").stat().st_size < size
+    whole, short = fold(records), fold(kept.read())  # type: ignore[arg-type]
+    assert shortened and len(kept.read()) < len(records)
+    assert (short.branch.unfinal, short.branch.open) == (whole.branch.unfinal, whole.branch.open)
+    assert kept.read()[0]["finality"] == "head" and kept.read()[0]["chunk"] == 0
+
+
+def test_what_was_synced_and_never_sent_is_let_go(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    for number in (1, 2, 3):
+        kept.append(LINE.messages(told(number).records))
+    assert kept.cut_after(step_of(told(2).records[0]))
+    kept.append(LINE.messages(told(3, "b", "a").records))
+    assert [one["block_hash"] for one in kept.read()] == [block_hash(1), block_hash(2), block_hash(3, "b")]
+    assert not kept.cut_after(step_of(told(9).records[0]))
+
+
+def test_the_journal_keeps_the_last_word_on_each_contract(tmp_path: Path) -> None:
+    kept = journal(tmp_path)
+    kept.told([{"contract": "a", "sequence": 1}, {"contract": "b", "sequence": 1}])
+    kept.told([{"contract": "a", "sequence": 2}])
+    with (tmp_path / "16384.contracts").open("a") as out:
+        out.write('{"contract": "c", "seq')
+    assert journal(tmp_path).contracts() == [
+        {"contract": "a", "sequence": 2},
+        {"contract": "b", "sequence": 1},
+    ]

@@ -286,6 +286,28 @@ def test_what_was_told_stands_and_settings_decide_who_is_watched(config: ChainCo
     assert now in both.untold()
 
 
+def test_a_contract_left_out_and_put_back_is_partial(config: ChainConfig, tmp_path: Path) -> None:
+    watched = Watched(config)
+    (found,) = watched.found_in(*block(16, [creation(made(1))]))
+    told = [watched.record(watched.cover(one.address, "complete"), 1) for one in watched.untold()]
+    told.append(watched.record(watched.add(found, 16, hash_of(16)), 1))
+    without = Watched(configured(tmp_path, CHAIN + "everything = true"), told)
+    left = without.left()
+    assert {(one["address"], one["status"]) for one in left} == {(at, "dropped") for at in without.dropped}
+    assert without.left() == [] and len(left) == 3
+    still = Watched(configured(tmp_path, CHAIN + "everything = true"), [*told, *left])
+    assert still.left() == [] and still.dropped == without.dropped
+    back = Watched(config, [*told, *left])
+    assert {(one.start_block, one.coverage) for one in back} == {
+        (10, "partial"),
+        (20, "partial"),
+        (16, "partial"),
+    }
+    assert len(back.untold()) == 3 and back.start_no_earlier(99) == ()
+    again = Watched(config, [*told, *left, *(back.record(one, 1) for one in back)])
+    assert not again.untold() and {one.coverage for one in again} == {"partial"}
+
+
 def test_a_contract_that_is_new_to_a_running_chain_begins_at_its_next_block(config: ChainConfig) -> None:
     first = Watched(config)
     token = first.find(TOKEN)
@@ -299,6 +321,45 @@ def test_a_contract_that_is_new_to_a_running_chain_begins_at_its_next_block(conf
     assert (late["start_block"], late["coverage"], late["sequence"]) == (500, "opened", 0)
     assert watched.start_no_earlier(600) == () == watched.untold()
     assert watched.cover(LATE, "partial").sequence == 1
+
+
+def test_a_contract_that_is_distrusted_stays_so(config: ChainConfig) -> None:
+    """Told once, with a new sequence; a restart keeps it; what a factory made anew begins anew."""
+    watched = Watched(config)
+    told = [watched.record(watched.cover(one.address, "opened"), 1) for one in watched.untold()]
+    (found,) = watched.found_in(*block(16, [creation(made(1))]))
+    told.append(watched.record(watched.add(found, 16, hash_of(16)), 1))
+    assert all(one["reliable"] for one in told)
+    version, want = watched.version, watched.want()
+    for address in (TOKEN, made(1)):
+        known = watched.distrust(address)
+        assert known is not None and (known.reliable, known.sequence) == (False, 1)
+        assert watched.find(address) == known and watched.untold() == (known,)
+        told.append(watched.record(known, 1))
+        assert watched.distrust(address) is None and not watched.untold()
+    assert watched.distrust(made(2)) is None  # nobody watches it
+    assert (watched.version, watched.want()) == (version, want)
+    assert moved(watched, 16, [transfer(TOKEN)]) == [TOKEN]  # its books go on
+    again = Watched(config, told)
+    assert list(again) == list(watched) and not again.untold()
+    assert again.distrust(TOKEN) is None and again.cover(TOKEN, "partial").reliable is False
+    (gone,) = again.retract(16, hash_of(16))
+    assert (gone.reliable, gone.sequence) == (False, 2)
+    again.record(gone, 1)
+    assert again.add(found, 16, hash_of(16)).reliable is True
+
+
+def test_distrusted_before_it_was_told_and_records_from_before_there_was_a_mark(config: ChainConfig) -> None:
+    watched = Watched(config)
+    known = watched.distrust(LATE)
+    assert known is not None and (known.sequence, known.reliable) == (0, False) and known in watched.untold()
+    covered = watched.cover(LATE, "opened")
+    assert (covered.sequence, covered.reliable) == (0, False)
+    record: dict[str, Any] = {**watched.record(covered, 1)}
+    codec = local_codec()
+    assert codec.decode(codec.encode(TOPIC, record))[1] == record
+    del record["reliable"]
+    assert next(one for one in Watched(config, [record]) if one.address == LATE).reliable is True
 
 
 def test_a_factory_with_two_events_that_is_a_contract_too(tmp_path: Path) -> None:

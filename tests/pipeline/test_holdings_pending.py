@@ -6,7 +6,7 @@ import random
 import pytest
 
 from pipeline.domain.evm_changes import evm_asset_changes
-from pipeline.domain.holdings import as_of_head, exists, fold
+from pipeline.domain.holdings import GONE_MAX, as_of_head, exists, fold
 from tests.support.evm_story import CHAIN, NFT, Story
 
 A, B = "0xaa", "0xbb"
@@ -133,6 +133,22 @@ def test_a_row_of_an_earlier_release_has_no_pending_list():
     }
     assert as_of_head(old)["owner"] == "x" and exists(old)
     assert len(after(told("head", 6, MOVE), held=old, start=1)["pending"]) == 1
+
+
+def test_a_token_that_is_only_ever_taken_back_keeps_a_bounded_list():
+    """Two thousand blocks come and go; one that was forgotten is pending again until its retraction comes again."""
+    records = [
+        told(finality, 5 + n // 4, MINT, block_hash=f"0x{n}-")
+        for n in range(2000)
+        for finality in ("head", "retracted")
+    ]
+    held = after(*records)
+    assert len(held["gone"]) == GONE_MAX and not exists(held)
+    assert after(records[-2], held=held, epoch="f")["pending"] == []
+    long_ago = after(records[0], held=held, epoch="f")
+    assert len(long_ago["pending"]) == 1
+    again = after(records[1], held=long_ago, epoch="f", start=1)
+    assert again["pending"] == [] and len(again["gone"]) == GONE_MAX
 
 
 def owners(blocks):

@@ -53,10 +53,10 @@ def issuer(asset, contract):
 @pytest.mark.parametrize(
     ("fee", "burnt", "legs"),
     [
-        ("21", "7", [(AccountCode.FEE_BURN, 7), (AccountCode.FEE_POOL, 14)]),
-        ("21", "21", [(AccountCode.FEE_BURN, 21)]),
-        ("21", "0", [(AccountCode.FEE_POOL, 21)]),
-        ("21", None, [(AccountCode.FEE_POOL, 21)]),
+        ("21", "7", [(AccountCode.FEE_BURN, 7, 0), (AccountCode.FEE_POOL, 14, 1)]),
+        ("21", "21", [(AccountCode.FEE_BURN, 21, 0)]),
+        ("21", "0", [(AccountCode.FEE_POOL, 21, 1)]),
+        ("21", None, [(AccountCode.FEE_POOL, 21, 1)]),
         ("0", "9", []),  # paid nothing though the base fee was not 0
         (None, None, []),
     ],
@@ -66,8 +66,7 @@ def test_fees(fee, burnt, legs):
     found = post(transaction(3, fee=None) | {"fee": fee, "burnt": burnt, "status": 0})
     payer = AccountRef(NATIVE, GAS, A)
     assert found.legs == [
-        Leg(payer, AccountRef(NATIVE, int(code), ""), amount, 101, 3, at)
-        for at, (code, amount) in enumerate(legs)
+        Leg(payer, AccountRef(NATIVE, int(code), ""), amount, 101, 3, at) for code, amount, at in legs
     ]
     assert (found.openings, found.findings) == ([], [])
 
@@ -92,7 +91,24 @@ def test_transfers_in_their_order_behind_the_fee():
         (holder(MULTI, A), holder(MULTI, B), 5, 100),
         (issuer(ERC20, COIN), holder(ERC20, A), 9, 102),
     ]
-    assert [(leg.transaction, leg.leg) for leg in found.legs] == [*((0, n) for n in range(7)), (1, 0)]
+    assert [(leg.transaction, leg.leg) for leg in found.legs] == [*((0, n) for n in range(7)), (1, 2)]
+
+
+def test_a_legs_number_is_its_transfers_place():
+    """Whatever moves nothing is counted too, and so are the parts before; the fee stands in part 0 alone."""
+    moves = [
+        transfer(ERC20, A, A, 4),
+        transfer(ERC20, A, B, 4),
+        transfer(ERC20, A, B, 0),
+        transfer(ERC20, A, B, 5),
+    ]
+    whole = transaction(0, moves, fee=6)
+    parts = [
+        {**whole, "part": part, "parts": 2, "first_transfer": 2 * part, "transfers": moves[2 * part :][:2]}
+        for part in range(2)
+    ]
+    assert [leg.leg for leg in post(whole).legs] == [0, 1, 3, 5]
+    assert post(parts[0]).legs + post(parts[1]).legs == post(whole).legs
 
 
 def test_what_128_bits_do_not_hold_is_told_once_an_asset():

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.domain.branch import Branch, step_of
-from sinks.bookkeeper import Bookkeeper, BooksDefect
+from sinks.bookkeeper import Bookkeeper, ChainFault
 from sinks.books import ACCOUNT_STRUCT, TRANSFER_STRUCT
 from sinks.embedded_books import connect
 from tests.support.evm_books import (
@@ -27,6 +27,7 @@ from tests.support.evm_books import (
     block,
     digest,
     held_in,
+    killed_before_marks,
     opening,
     posting,
     records,
@@ -244,8 +245,7 @@ def test_a_head_cut_off_in_the_engine_and_never_sent_again_is_posted_by_its_fina
     half = one(100, [coins(NOBODY, A, 7, 0)])
     with connect() as engine:
         keeper = Bookkeeper(engine)
-        send = keeper._accounts.send
-        keeper._accounts.send = lambda events: send(events[:-1])  # all but its mark
+        killed_before_marks(keeper)
         told(keeper, records(half, "head"))
         assert held(engine, A, B) == [(0, 7), (0, 0)]
         (found,) = told(Bookkeeper(engine), records(made, "final", was_head=False))
@@ -335,8 +335,9 @@ def test_another_amount_under_the_same_id_stops_loudly(finality):
     with connect() as engine:
         keeper = Bookkeeper(engine)
         told(keeper, records(made, "head"))
-        with pytest.raises(BooksDefect, match="hold another one"):
+        with pytest.raises(ChainFault, match="hold other transfers of it") as caught:
             told(keeper, records(other, finality))
+        assert caught.value.reason == "other_content"
         assert held(engine, A) == [(0, 7)]
 
 
@@ -345,6 +346,7 @@ def test_what_is_final_cannot_be_taken_back():
     with connect() as engine:
         keeper = Bookkeeper(engine)
         told(keeper, records(made, "final"))
-        with pytest.raises(BooksDefect, match="is final in the books"):
+        with pytest.raises(ChainFault, match="hold another end of it") as caught:
             told(keeper, records(made, "retracted"))
+        assert caught.value.reason == "order"
         assert held(engine, A) == [(7, 0)]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sinks.clickhouse_commits import Intent
 from sinks.sink import HistoryMessage
 from tests.support.history import LEDGERS, chain, expected, found, history, ledger, message, transaction
 
@@ -149,6 +150,40 @@ def test_content_cut_off_in_one_partition_comes_back_in_another(tmp_path: Path) 
         assert sink.write("new", [message(of, place) for place, of in enumerate(records)]).applied == 6
         sink.flush()
         assert found(sink) == expected(records)
+
+
+def test_of_all_batches_ever_only_those_above_the_commit_are_read_at_a_start(tmp_path: Path) -> None:
+    """A year of batches in this epoch and one before: three were cut off, one of them undone; one had no commit."""
+    begun = [
+        ("new", 0, 3000, 0),
+        ("new", 0, 3001, 0),
+        ("new", 0, 3001, 1),
+        ("old", 0, 2000, 0),
+        ("old", 7, 5, 0),
+    ]
+    with history(tmp_path / "ch") as sink:
+        commits = sink._commits
+        for epoch, batches in (("old", 2000), ("new", 3000)):
+            told = f"'{epoch}', '{LEDGERS}', 0"
+            numbers = f"toString(number), {told}, number, number"
+            sink._client.command(
+                f"INSERT INTO sink_intents (batch, epoch, topic, partition, from_offset, to_offset, undone)"
+                f" SELECT {numbers}, 0 FROM numbers({batches})"
+            )
+            names = "epoch, topic, partition, `table`, from_offset, to_offset, block, block_hash, rows, duplicates"
+            sink._client.command(
+                f"INSERT INTO sink_progress ({names}, refused)"
+                f" SELECT {told}, 'gas_ledger', number, number, number, '', 1, 0, 0 FROM numbers({batches})"
+            )
+        for epoch, partition, last, undone in begun:
+            intent = Intent((epoch, LEDGERS, partition), last - 2, last, f"cut-{epoch}-{partition}-{last}")
+            (commits.undone if undone else commits.begin)([intent])
+        found = {(one.where, one.from_offset, one.to_offset) for one in commits.cut_off("new", LEDGERS, 0)}
+        assert found == {
+            (("new", LEDGERS, 0), 3000, 3000), (("old", LEDGERS, 0), 2000, 2000), (("old", LEDGERS, 7), 3, 5)
+        }  # fmt: skip
+        assert {one.where[0] for one in commits.cut_off("new", LEDGERS, 4)} == {"old"}
+        assert {one.where for one in commits.cut_off("other", LEDGERS, 4)} == {where for where, *_ in found}
 
 
 @pytest.mark.parametrize("seed", [SEED, SEED + 1])

@@ -130,7 +130,7 @@ class Told:
     @classmethod
     def of(cls, chunks: list[Json]) -> Told:
         first = chunks[0]
-        transactions = [tx for chunk in chunks for tx in chunk["transactions"]]
+        transactions = _joined(tx for chunk in chunks for tx in chunk["transactions"])
         places = [tx["transaction_index"] for tx in transactions]
         if places != sorted(set(places)) or len(places) != first["watched_count"]:
             raise Misfit(f"block {first['block_number']}: transactions {places} of {first['watched_count']}")
@@ -145,6 +145,20 @@ class Told:
     def content(self) -> Any:
         """What each message of the block must repeat: all but checks, what a node adds, and openings."""
         return self.header, [_content(tx) for tx in self.transactions]
+
+
+def _joined(rows: Iterable[Json]) -> list[Json]:
+    """Transactions whole: one too large for a message comes in parts."""
+    found: list[Json] = []
+    for tx in rows:
+        if not tx.get("part"):
+            found.append(tx)
+            continue
+        if tx["hash"] != found[-1]["hash"] or tx["first_transfer"] != len(found[-1]["transfers"]):
+            raise Misfit(f"{tx['hash']}: part {tx['part']} does not follow")
+        lists = ("logs", "transfers", "balance_changes")
+        found[-1] = {**found[-1], **{name: [*found[-1][name], *tx[name]] for name in lists}}
+    return found
 
 
 _HEADER: Final = (

@@ -19,12 +19,14 @@ from schemas.records import EvmBalanceChange, EvmLog, EvmTransfer, TokenStandard
 ZERO_ADDRESS: Final = "0x" + "0" * 40
 RANGE_MAX: Final = 5000  # tokens of one ERC-2309 range that are told singly, as many as OpenZeppelin mints
 
+TRANSFERS_MAX: Final = 60_000  # of one transaction: a transfer id numbers 65,536 legs
 Move = tuple[TokenStandard, str, str, str | None, str, str | None]  # standard, from, to, id, amount, operator
 
 
 def transfers_of(logs: Sequence[EvmLog], contracts: Contracts) -> list[EvmTransfer]:
     """Transfers of one transaction's logs in their order. A log whose event says more than its arguments
-    hold (a batch of unequal lists, a range too long) gets an `error` and moves nothing."""
+    hold (a batch of unequal lists, a range too long), or more moves than ids can number, gets an `error` and moves
+    nothing."""
     moved: list[EvmTransfer] = []
     wraps: list[EvmTransfer] = []
     for log in logs:
@@ -32,7 +34,11 @@ def transfers_of(logs: Sequence[EvmLog], contracts: Contracts) -> list[EvmTransf
         if reader is None:
             continue
         declared = contracts.standards(log["contract"])
-        for position, move in enumerate(reader(log, declared)):
+        moves = reader(log, declared)
+        if len(moved) + len(moves) > TRANSFERS_MAX:
+            log["error"] = f"{log['signature']}: the transaction moves more than {TRANSFERS_MAX} times"
+            continue
+        for position, move in enumerate(moves):
             if move[0] in (declared if declared is not None else STANDARDS):
                 transfer = _transfer(log, position, move)
                 moved.append(transfer)

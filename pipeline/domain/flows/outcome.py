@@ -238,6 +238,7 @@ def _record(event: FlowEvent, asset: str) -> BookTransfers:
         "block_hash": f"{event.name.user_data:032x}",
         "chunk": 0,
         "publication": "",
+        "part": "",
         "time": _time(event),
         "transfers": [],
     }

@@ -70,6 +70,7 @@ class ChainConfig:
     finality: Literal["tag", "depth"]
     final_depth: int  # blocks that a final block is at least behind the newest
     depth_limit: int  # deepest reorganisation that is believed
+    final_quorum: int  # nodes that must have a block before it is told as final; 0 = more than half
     level: Literal["header", "full"]
     start_block: int
     burns: bool | None  # whether base fee and blob fee are burnt; None = unknown
@@ -85,6 +86,7 @@ class ChainConfig:
     timeout_s: float
     poll_s: float
     silence_s: float
+    balance_checks: int  # balances of a block that are held against balanceOf, at most
 
     @property
     def decode_chain(self) -> Chain:
@@ -140,12 +142,14 @@ def _chain(form: ChainForm, directory: Path, environ: Mapping[str, str]) -> Chai
     _no_twice(((one.address,) for one in contracts), "contract", "address")
     return ChainConfig(
         name=form.name, chain_id=chain_id, urls=_urls(form.urls, environ), confirmation=form.confirmation,
-        finality=form.finality, final_depth=form.final_depth, depth_limit=form.depth_limit, level=form.verify,
+        finality=form.finality, final_depth=form.final_depth, depth_limit=form.depth_limit,
+        final_quorum=form.final_quorum, level=form.verify,
         start_block=start, burns=form.burns if form.burns is not None else chain_id in CHAINS_THAT_BURN or None,
         treasuries=frozenset(form.treasuries), watched=frozenset(form.watched),
         exceptions=frozenset(form.exceptions), everything=form.everything, contracts=tuple(contracts),
         factories=tuple(factories), rate=form.rate, parallel=form.parallel, log_range=form.log_range,
         timeout_s=form.timeout_s, poll_s=form.poll_s, silence_s=form.silence_s,
+        balance_checks=form.balance_checks,
     )  # fmt: skip
 
 
@@ -157,6 +161,12 @@ def _check_finality(form: ChainForm) -> None:
     if form.finality == "depth" and form.confirmation != "head":
         raise _Wrong(f'confirmation: a chain without tags (finality = "depth") has no tag {form.confirmation!r}; '
                      'say "head", or finality = "tag"')  # fmt: skip
+
+    if form.final_quorum > len(form.urls):
+        raise _Wrong(
+            f"final_quorum: {form.final_quorum} nodes can't agree where urls names {len(form.urls)}; "
+            "name more nodes or a smaller one"
+        )
 
 
 def _start_block(form: ChainForm) -> int:

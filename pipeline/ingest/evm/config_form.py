@@ -80,6 +80,7 @@ class ChainForm(_Form):
     finality: Literal["tag", "depth"] = "tag"
     final_depth: int = Field(0, ge=0, le=1_000_000)
     depth_limit: int = Field(64, ge=1, le=100_000)
+    final_quorum: int = Field(0, ge=0, le=1000)
     verify: Literal["header", "full"] = "full"
     start_block: BlockNumber | None = None
     burns: bool | None = None
@@ -93,6 +94,7 @@ class ChainForm(_Form):
     timeout_s: float = Field(10.0, gt=0, allow_inf_nan=False)
     poll_s: float = Field(2.0, gt=0, allow_inf_nan=False)
     silence_s: float = Field(12.0, gt=0, allow_inf_nan=False)
+    balance_checks: int = Field(20, ge=0, le=1_000)
     contract: list[ContractForm] = Field(default_factory=list)
     factory: list[FactoryForm] = Field(default_factory=list)
 

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 from pipeline.domain.evm_logs import EVERY_LOG, bloom_may_hold
 from pipeline.domain.evm_proof import check_senders, check_transactions_root, judge_block
-from pipeline.domain.evm_rlp import listed, quantity, required
+from pipeline.domain.evm_rlp import Malformed, data, listed, quantity, required
 from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.verdict import Level
-from pipeline.ingest.evm.errors import NodeError, Refused, Wrong
+from pipeline.ingest.evm.errors import ODD, NodeError, Refused, Wrong, legible
 from pipeline.ingest.evm.node import Node
+from pipeline.ingest.evm.transport import Call
 from pipeline.ingest.evm.watch import Want
 from schemas.records import Check
 
@@ -81,6 +82,10 @@ class Fetcher:
 
     async def one(self, node: Node, number: int, want: Want) -> Fetched:
         """One block, judged. Raises NodeError, Contradiction."""
+        with legible(node.name, f"block {number}"):
+            return await self._one(node, number, want)
+
+    async def _one(self, node: Node, number: int, want: Want) -> Fetched:
         whole = self.whole(want)
         block = block_of(node, number, await node.ask("eth_getBlockByNumber", hex(number), whole))
         if not self.needs_receipts(block, want):
@@ -129,6 +134,12 @@ class Fetcher:
 
         Raises NodeError where none could be had.
         """
+        with legible(node.name, f"one of blocks {numbers[0]} to {numbers[-1]}"):
+            return await self._many(node, numbers, want)
+
+    async def _many(
+        self, node: Node, numbers: Sequence[int], want: Want
+    ) -> list[tuple[Json, list[Json] | None] | Exception]:
         whole = self.whole(want)
         asked = await node.batch([("eth_getBlockByNumber", (hex(number), whole)) for number in numbers])
         read: list[Any] = [
@@ -158,10 +169,15 @@ class Fetcher:
     async def _many_receipts(self, node: Node, blocks: Sequence[Json]) -> list[Any]:
         way = self.way(node)
         found: list[Any] = [[] for _ in blocks]
-        full = [at for at, block in enumerate(blocks) if transactions_of(block)]
-        calls = [receipts_calls(_RECEIPTS_BY[way], blocks[at]) for at in full]
-        answers = await node.batch([call for one in calls for call in one]) if calls else []
-        for at, ours in zip(full, calls, strict=True):
+        calls: dict[int, list[Call]] = {}
+        for at, block in enumerate(blocks):
+            try:
+                if transactions_of(block):
+                    calls[at] = receipts_calls(_RECEIPTS_BY[way], block)
+            except Contradiction as error:
+                found[at] = error
+        answers = await node.batch([call for one in calls.values() for call in one]) if calls else []
+        for at, ours in calls.items():
             part, answers = answers[: len(ours)], answers[len(ours) :]
             try:
                 found[at] = receipts_of(node, part if way == 2 else part[0])
@@ -181,6 +197,16 @@ class Fetcher:
 
         Raises Contradiction; Unprovable where there are no receipts and it is not proven that none are needed.
         """
+        try:
+            return self._judged(node, block, receipts, logs, want)
+        except (Contradiction, Unprovable):
+            raise
+        except ODD as error:
+            raise Malformed(f"an answer that can't be read ({type(error).__name__})") from error
+
+    def _judged(
+        self, node: Node, block: Json, receipts: list[Json] | None, logs: Sequence[Any] | None, want: Want
+    ) -> Fetched:
         wanted = want.logs
         if receipts is None and logs is None and wanted is not None:
             logs = ()  # the bloom proves it
@@ -233,7 +259,8 @@ def block_of(node: Node, number: int, answer: Any) -> Json:
     try:
         found = quantity(answer.get("number"), "number")
         transactions_of(answer)
-        required(answer, "hash")
+        for name in ("hash", "parentHash"):
+            data(required(answer, name), name, 32)
     except Contradiction as error:
         raise Wrong("malformed", f"{node.name}: block {number}: {error}") from None
     if found != number:
@@ -250,10 +277,12 @@ def _block_or_error(node: Node, number: int, answer: Any) -> Json | NodeError:
         return error
 
 
-def receipts_calls(way: str, block: Json) -> list[tuple[str, tuple[Any, ...]]]:
-    """What asks for a block's receipts."""
+def receipts_calls(way: str, block: Json) -> list[Call]:
+    """What asks for a block's receipts. Raises Malformed."""
     if way == "transaction":
-        hashes = [one["hash"] if isinstance(one, Mapping) else one for one in transactions_of(block)]
+        hashes = [
+            required(one, "hash") if isinstance(one, Mapping) else one for one in transactions_of(block)
+        ]
         return [("eth_getTransactionReceipt", (one,)) for one in hashes]
     return [("eth_getBlockReceipts", (block["hash"] if way == "hash" else block["number"],))]
 

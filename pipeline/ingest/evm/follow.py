@@ -103,13 +103,16 @@ class EvmFollower:
             self.figures.waiting = str(error)
         except Unfit:
             moved = await self._reorganise()
-        if not moved:
+        if moved:
+            self.figures.waiting = ""
+        else:
             await self._nodes.wait(self._plan.config.poll_s)
 
     async def _advance(self, final: int, top: int) -> bool:
         """Do what comes next; False where there is nothing to do."""
+        await self.teller.mark()
         await self.teller.cover(final)
-        if self.teller.remembered is not None:
+        if self.teller.forgotten_from is not None:
             return await self._remember(final)
         if self.unfinal and self.unfinal[0].number <= final:
             return await self._finalise(final)
@@ -127,8 +130,15 @@ class EvmFollower:
     async def _backfill(self, last: int) -> bool:
         """What is final already."""
         first = self.next
-        fetched = await self._range(first, min(last, first + BACKFILL_BLOCKS - 1), last)
-        return await self.teller.publish(self.teller.fitting(fetched), "final")
+        fetched = self.teller.fitting(await self._range(first, min(last, first + BACKFILL_BLOCKS - 1), last))
+        top = fetched[-1]
+        agreed = await self._nodes.agreed(top.number, top.hash, self._plan.config.final_quorum)
+        if agreed is not True:  # what is told as final can't be taken back
+            self.figures.waiting = f"too few nodes have block {top.number} {top.hash} to call it final"
+            if agreed is False:
+                top.node.distrust("fork", f"block {top.number}: most nodes have another one")
+            return False
+        return await self.teller.publish(fetched, "final")
 
     async def _range(self, first: int, last: int, limit: int) -> list[Fetched]:
         """Blocks first..last, or the first of them; the ones after them are asked for meanwhile."""
@@ -163,18 +173,14 @@ class EvmFollower:
     async def _finalise(self, final: int) -> bool:
         """Tell of the lowest unfinal blocks that they stay, if the nodes' final block is ours."""
         staying = [told for told in self.unfinal if told.number <= final]
-        hashes = [
-            block_hash
-            for block_hash in (await self._nodes.hashes_at(staying[-1].number)).values()
-            if block_hash
-        ]
-        ours = sum(block_hash == staying[-1].hash for block_hash in hashes)
-        if not hashes:
+        top = staying[-1]
+        agreed = await self._nodes.agreed(top.number, top.hash, self._plan.config.final_quorum)
+        if agreed is None:
+            self.figures.waiting = f"too few nodes have block {top.number} {top.hash} to call it final"
             return False
-        if 2 * ours <= len(hashes):
+        if not agreed:
             raise Unfit
         await self.teller.stay(staying)
-        self.figures.waiting = ""
         return True
 
     async def _still_stands(self) -> bool:
@@ -241,10 +247,11 @@ class EvmFollower:
 
     async def _remember(self, final: int) -> bool:
         """The broker has forgotten all: tell what is final again, then what stood unfinal."""
-        lowest = self.teller.forgotten_from
-        if self.next < lowest and self.next <= min(final, lowest - 1):
+        lowest = self.teller.forgotten_from or 0
+        if not self.unfinal and self.next < lowest:
+            if self.next > final:
+                self.figures.waiting = f"block {self.next} was final before the broker forgot, and is not now"
+                return False
             return await self._backfill(min(final, lowest - 1))
-        if self.next < lowest:
-            return False
         await self.teller.remember()
         return True

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pipeline.ingest.evm.errors import (
+    SAID_MAX,
     Busy,
     Disconnected,
     NodeError,
@@ -22,6 +23,7 @@ from pipeline.ingest.evm.errors import (
     TooLarge,
     Unusable,
     Wrong,
+    plain,
 )
 
 COOL_S: Final = (0.5, 60.0)  # a node that failed is not asked for so long: first, longest
@@ -73,6 +75,7 @@ class Health:
 
     def __init__(self, name: str, caught: Counter[str] | None = None) -> None:
         self.name = name
+        self.secrets: frozenset[str] = frozenset()  # of its URL
         self.state = NodeState()
         self.unusable: Unusable | None = None  # why it never can be used, as far as it looks
         self._caught = Counter[str]() if caught is None else caught
@@ -133,4 +136,8 @@ class Health:
     def _count(self, reason: str, said: str) -> None:
         self.state.errors[reason] += 1
         self._caught[reason] += 1
-        self.state.last_error = said
+        self.state.last_error = self.plain(said)
+
+    def plain(self, said: str) -> str:
+        """What was said of it, fit to be shown."""
+        return plain(said, self.secrets, cut=2 * SAID_MAX)

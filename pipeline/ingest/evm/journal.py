@@ -1,48 +1,66 @@
-"""Messages of unfinal blocks, kept where the broker forgets: a file of frames, synced before they are sent.
+"""What an ingest told of unfinal blocks, kept where the broker forgets: synced before it is sent.
 
-The embedded broker loses everything with its process while the embedded books keep what is pending; so the ingest
-must be able to retract a block that neither broker nor node knows any more. Each frame is a 4-byte length and an
-encoded message. A frame that a crash cut off was never sent. The file is rewritten when most of it is of the past.
-Incarnations above 0 of final blocks are kept for ever, in a text file beside it: told anew, such a block must bear
-the same name.
+The embedded broker loses everything with its process, while books and history keep what they applied: so a new life
+must tell again what was told, in the same order and by the same names. Kept are the messages of blocks that were
+heads (frames: a 4-byte length and the encoded message; one that a crash cut off was never sent), incarnations above 0
+of final blocks (for ever: told anew, such a block must bear the same name), the contracts told, and the highest block
+told. The frames are cut to the newest ones now and then, behind the heads that stood there: a role that lags further
+behind than that when the broker is lost must be built anew.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
+from pipeline.domain.branch import Step, step_of
 from pipeline.ingest.evm.line import Message
+from pipeline.ingest.evm.resume import fold
 from schemas.records import EvmBlock
 
 _LENGTH: Final = struct.Struct("<I")
-REWRITE_BYTES: Final = 64 << 20
+KEPT_BYTES: Final = 16 << 20
 
 
 class Journal:
-    """One chain's journal, in two files: `<name>.unfinal` and `<name>.incarnations`."""
+    """One chain's journal: files `<name>.unfinal`, `.incarnations`, `.contracts` and `.highest`."""
 
-    def __init__(self, directory: Path, name: str, decode: Callable[[bytes], EvmBlock]) -> None:
+    def __init__(
+        self, directory: Path, name: str, decode: Callable[[bytes], EvmBlock], kept_bytes: int = KEPT_BYTES
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / f"{name}.unfinal"
-        self._names = directory / f"{name}.incarnations"
-        self._decode = decode
-        whole = sum(_LENGTH.size + len(value) for value in self._frames())
+        self._path, self._decode, self._kept = directory / f"{name}.unfinal", decode, kept_bytes
+        self._names, self._contracts = directory / f"{name}.incarnations", directory / f"{name}.contracts"
+        self._highest = directory / f"{name}.highest"
+        whole = sum(_LENGTH.size + len(value) for value in self.frames())
         if self._path.exists() and whole < self._path.stat().st_size:
             os.truncate(self._path, whole)
         self._out = self._path.open("ab")
-        self._rewrite_at = max(REWRITE_BYTES, 2 * whole)
+        self._cut_at = max(2 * kept_bytes, 2 * whole)
         self.incarnations = dict(self._read_names())  # block hash -> incarnation
+        self.highest = int(self._highest.read_text() or -1) if self._highest.exists() else -1
+
+    def frames(self) -> Iterator[bytes]:
+        """The messages kept, encoded, oldest first."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
+                (length,) = _LENGTH.unpack(head)
+                if len(value := file.read(length)) < length:
+                    return
+                yield value
 
     def read(self) -> list[EvmBlock]:
         """The messages kept, oldest first."""
-        return [self._decode(value) for value in self._frames()]
+        return [self._decode(value) for value in self.frames()]
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Keep messages that are about to be sent, durably; those of final blocks only where they were heads."""
+        """Keep what is about to be sent, durably; of blocks that never were heads only the name and number."""
         named = {
             record["block_hash"]: (record["block_number"], record["incarnation"])
             for record, _ in messages
@@ -53,16 +71,70 @@ class Journal:
                 out.writelines(f"{number} {block_hash} {n}\n" for block_hash, (number, n) in named.items())
                 _sync(out)
             self.incarnations.update({block_hash: n for block_hash, (_, n) in named.items()})
-        self._out.writelines(_LENGTH.pack(len(encoded)) + encoded for _, encoded in messages)
-        _sync(self._out)
+        kept = [encoded for record, encoded in messages if record["finality"] == "head" or record["was_head"]]
+        if kept:
+            self._out.writelines(_LENGTH.pack(len(encoded)) + encoded for encoded in kept)
+            _sync(self._out)
+        highest = max((record["block_number"] for record, _ in messages), default=-1)
+        if highest > self.highest:
+            self.highest = highest
+            draft = self._highest.with_suffix(".number")
+            draft.write_text(str(highest))
+            draft.replace(self._highest)
 
-    def forget(self, final: int) -> None:
-        """Now and then: let go of what lies below the last final block."""
-        if self._out.tell() < self._rewrite_at:
+    def told(self, contracts: Sequence[Mapping[str, Any]]) -> None:
+        """Keep records of evm.contracts.v1 that are about to be sent."""
+        if contracts:
+            with self._contracts.open("a") as out:
+                out.writelines(json.dumps(record) + "\n" for record in contracts)
+                _sync(out)
+
+    def contracts(self) -> list[dict[str, Any]]:
+        """The last record of each contract told, in the order first told."""
+        found: dict[str, dict[str, Any]] = {}
+        if self._contracts.exists():
+            for line in self._contracts.read_text().splitlines():
+                try:
+                    record = json.loads(line)
+                except ValueError:  # cut off by a crash: never sent
+                    continue
+                found[record["contract"]] = record
+        return list(found.values())
+
+    def cut_after(self, last: Step) -> bool:
+        """Let go of what was synced behind this message and never sent; False if the message is not here."""
+        end = at = 0
+        for value in self.frames():
+            at += _LENGTH.size + len(value)
+            if step_of(self._decode(value)).name == last.name:
+                end = at
+        if end:
+            self._out.truncate(end)
+            self._out.seek(end)
+        return bool(end)
+
+    def shorten(self) -> None:
+        """Now and then: keep only the newest messages, behind the heads that stood where they begin."""
+        if self._out.tell() < self._cut_at:
             return
-        self.keep([value for value in self._frames() if self._decode(value)["block_number"] >= final])
+        values, size = list(self.frames()), 0
+        place = len(values)
+        while place and size < self._kept:
+            place -= 1
+            size += _LENGTH.size + len(values[place])
+        while place < len(values) and self._decode(values[place])["chunk"]:
+            place += 1  # a message begins with its first chunk
+        self.keep([*self._standing(values[:place]), *values[place:]])
 
-    def keep(self, values: Sequence[bytes]) -> None:
+    def _standing(self, values: Sequence[bytes]) -> Iterator[bytes]:
+        """Messages of the heads that stand after these."""
+        records = [self._decode(value) for value in values]
+        stand = {told.key for told in fold(records).unfinal}
+        for record, value in zip(records, values, strict=True):
+            if record["finality"] == "head" and step_of(record).name[:2] in stand:
+                yield value
+
+    def keep(self, values: Iterable[bytes]) -> None:
         """Keep these messages instead."""
         draft = self._path.with_suffix(".draft")
         with draft.open("wb") as out:
@@ -71,21 +143,10 @@ class Journal:
         self._out.close()
         draft.replace(self._path)
         self._out = self._path.open("ab")
-        self._rewrite_at = max(REWRITE_BYTES, 2 * self._path.stat().st_size)
+        self._cut_at = max(2 * self._kept, 2 * self._path.stat().st_size)
 
     def close(self) -> None:
         self._out.close()
-
-    def _frames(self) -> Iterator[bytes]:
-        """Whole frames."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as file:
-            while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
-                (length,) = _LENGTH.unpack(head)
-                if len(value := file.read(length)) < length:
-                    return
-                yield value
 
     def _read_names(self) -> Iterator[tuple[str, int]]:
         if self._names.exists():

@@ -11,16 +11,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from eth_hash.auto import keccak
-
 from pipeline.domain.branch import short
 from pipeline.domain.decode.evm import block_record
-from pipeline.ingest.ledgers import CHUNK_BYTES, Stopped, split
+from pipeline.domain.evm_parts import parts_of
+from pipeline.ingest.ledgers import CHUNK_BYTES, split
 from schemas.records import Check, EvmBlock, EvmTransaction, Finality
 
 Encode = Callable[[EvmBlock], bytes]
 Message = tuple[EvmBlock, bytes]
-DATA_KEPT: Final = 4_096  # characters of a log's data, where a transaction alone is too large for a message
+Record = Callable[[Sequence[EvmTransaction], int, int], EvmBlock]  # transactions, chunk, chunks
+_CHUNKS: Final = 1 << 20  # more than a block has: what fits with this number fits with the true one
+
+
+def in_chunks(transactions: Sequence[EvmTransaction], record: Record, encode: Encode) -> list[Message]:
+    """A block as messages of at most CHUNK_BYTES: cut between transactions; one that alone is larger comes in parts,
+    each in a chunk of its own (pipeline.domain.evm_parts)."""
+
+    def size(part: Sequence[EvmTransaction]) -> int:
+        return len(encode(record(part, 0, _CHUNKS)))
+
+    whole = record(transactions, 0, 1)
+    encoded = encode(whole)
+    if len(encoded) <= CHUNK_BYTES:
+        return [(whole, encoded)]
+    cut: list[Sequence[EvmTransaction]] = []
+    for some in split(list(transactions), size):
+        if len(some) == 1:
+            cut += ([part] for part in parts_of(some[0], lambda one: size([one]) <= CHUNK_BYTES))
+        else:
+            cut.append(some)
+    records = [record(part, chunk, len(cut)) for chunk, part in enumerate(cut)]
+    return [(one, encode(one)) for one in records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +105,9 @@ class EvmLine:
         incarnation: int,
         highest: int,
     ) -> tuple[Told, list[Message]]:
-        """A block told for the first time, as head or final, and its messages of at most CHUNK_BYTES.
+        """A block told for the first time, as head or final, and its messages of at most CHUNK_BYTES."""
 
-        Raises Stopped("too_large") for a transaction that no message takes.
-        """
-
-        def record(part: Sequence[EvmTransaction], chunk: int = 0, chunks: int = 1) -> EvmBlock:
+        def record(part: Sequence[EvmTransaction], chunk: int, chunks: int) -> EvmBlock:
             return block_record(
                 self.chain, self.chain_number, header, part, run=run, finality=finality,
                 incarnation=incarnation, was_head=False, chunk=chunk, chunks=chunks,
@@ -97,49 +115,9 @@ class EvmLine:
                 highest=max(highest, header["block_number"]),
             )  # fmt: skip
 
-        def size(part: Sequence[EvmTransaction]) -> int:
-            return len(self.encode(record(part)))
-
-        whole = record(transactions)
-        encoded = self.encode(whole)
-        if len(encoded) <= CHUNK_BYTES:
-            return Told((whole,)), [(whole, encoded)]
-        parts = [self._fitting(part, size) for part in split(list(transactions), size)]
-        records = [record(part, number, len(parts)) for number, part in enumerate(parts)]
-        return Told(tuple(records)), self.messages(records)
+        messages = in_chunks(transactions, record, self.encode)
+        return Told(tuple(record for record, _ in messages)), messages
 
     def messages(self, records: Sequence[EvmBlock]) -> list[Message]:
         """Records with their encodings."""
         return [(record, self.encode(record)) for record in records]
-
-    @staticmethod
-    def _fitting(
-        part: list[EvmTransaction], size: Callable[[Sequence[EvmTransaction]], int]
-    ) -> list[EvmTransaction]:
-        """What a message takes of a transaction that is too large alone: first without `raw`, then without the data
-        of its largest logs that nothing decodes; their hash stands in `error`."""
-        for shorter in (_without_raw, _without_data):
-            if size(part) <= CHUNK_BYTES:
-                return part
-            part = [shorter(one) for one in part]
-        if size(part) > CHUNK_BYTES:
-            raise Stopped("too_large", f"transaction {part[0]['hash']} is too large for a message")
-        return part
-
-
-def _without_raw(transaction: EvmTransaction) -> EvmTransaction:
-    note = "raw left out: the transaction is too large for a message"
-    error = transaction["error"]
-    return {**transaction, "raw": b"", "error": f"{error}; {note}" if error else note}
-
-
-def _without_data(transaction: EvmTransaction) -> EvmTransaction:
-    logs = []
-    for log in transaction["logs"]:
-        data = log["data"]
-        if log["event"] is None and len(data) > DATA_KEPT:
-            digest = keccak(bytes.fromhex(data[2:])).hex()
-            note = f"{len(data) // 2 - 1} bytes of data left out, keccak-256 0x{digest}"
-            log = {**log, "data": "0x", "error": note}
-        logs.append(log)
-    return {**transaction, "logs": logs}

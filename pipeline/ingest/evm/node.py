@@ -14,7 +14,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -39,6 +39,9 @@ from pipeline.ingest.evm.errors import (
     Unusable,
     Wrong,
     error_of,
+    legible,
+    secrets_of,
+    trouble,
 )
 from pipeline.ingest.evm.health import Health, Terms, name_of
 from pipeline.ingest.evm.transport import Call, Http, Socket
@@ -88,6 +91,7 @@ class Node(Health):
         super().__init__(name or name_of(url), caught)
         self.refuses: set[str] = set()  # methods that it does not know, as far as tried
         self._url, self._terms, self._news = url, terms, news
+        self.secrets = secrets_of(url)
         self._socket = urlsplit(url).scheme in ("ws", "wss")
         self._limiter = _limiter(terms.rate)
         self._w3: AsyncWeb3[Any] | None = None
@@ -154,7 +158,9 @@ class Node(Health):
         )
         if not isinstance(answers, list):
             error = answers.get("error") if isinstance(answers, dict) else None
-            raise error_of(self.name, "a batch", error or "is answered with neither list nor error")
+            raise error_of(
+                self.name, "a batch", error or "is answered with neither list nor error", self.secrets
+            )
         results: list[Any] = []
         for (method, _), answer in zip(calls, answers, strict=True):
             try:
@@ -174,9 +180,14 @@ class Node(Health):
         for _ in range(requests if self._limiter else 0):
             await self._limiter.acquire()  # type: ignore[union-attr]
         self.state.requests += requests
+        with legible(self.name, f"the answer to {what}"):
+            return await self._sent(what, send(w3))
+
+    async def _sent(self, what: str, answer: Awaitable[Any]) -> Any:
+        """The answer, in time. Raises NodeError, and greets the node anew where its connection may have gone."""
         try:
             async with asyncio.timeout(self._terms.timeout_s):
-                return await send(w3)
+                return await answer
         except TimeoutError:
             self.drop()  # who does not answer may not be there at all
             raise Unreachable(
@@ -194,7 +205,8 @@ class Node(Health):
         if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
             raise Unreachable(f"{self.name}: {method} is answered with neither result nor error")
         if answer.get("error") is not None:
-            error = error_of(self.name, method, answer["error"])
+            with legible(self.name, f"the answer to {method}"):
+                error = error_of(self.name, method, answer["error"], self.secrets)
             if isinstance(error, Refused):
                 self.refuses.add(method)
             raise error
@@ -237,9 +249,10 @@ class Node(Health):
         """From a greeting to the next failure of the connection, which is always an exception."""
         self._restart = asyncio.Event()
         try:
-            await self._open()
-            await self._greet()
-            await self._follow()
+            with legible(self.name, "what it tells of its chain"):
+                await self._open()
+                await self._greet()
+                await self._follow()
         except NodeError as error:
             self._lost(error)
             raise
@@ -265,9 +278,7 @@ class Node(Health):
                 async with asyncio.timeout(self._terms.timeout_s):
                     await provider.connect()
             except (Web3Exception, WebSocketException, OSError, TimeoutError, ValueError) as error:
-                cause = error.__cause__ or error
-                said = str(cause).replace(self._url, self.name)[:200]
-                raise Unreachable(f"{self.name}: {type(cause).__name__} {said}".rstrip()) from None
+                raise Unreachable(f"{self.name}: {trouble(error.__cause__ or error)}") from None
             self._w3 = AsyncWeb3(provider)
         elif self._w3 is None:
             self._w3 = AsyncWeb3(Http(self._url, self.name, self._terms.timeout_s))
@@ -295,7 +306,7 @@ class Node(Health):
     async def _check_chain(self) -> None:
         """Raises OtherChain."""
         told = await self._ask("eth_chainId", ())
-        found = _number(self.name, told)
+        found = number_of(self.name, told)
         if found != self._terms.chain_id:
             self.state.connected = False
             raise OtherChain(
@@ -384,14 +395,18 @@ def _limiter(rate: float) -> AsyncLimiter | None:
     return AsyncLimiter(burst, burst / rate) if rate else None
 
 
-def _number(name: str, value: Any) -> int:
+def number_of(name: str, value: Any) -> int:
+    """A block's number or a chain's id as that node tells it, 0 to 2^63 − 1. Raises Wrong."""
     try:
-        return quantity(value)
+        found = quantity(value)
     except Malformed as error:
         raise Wrong("malformed", f"{name}: {error}") from None
+    if found >= 1 << 63:
+        raise Wrong("malformed", f"{name}: a number of {found.bit_length()} bits")
+    return found
 
 
 def _head(name: str, block: Any) -> tuple[int, str]:
     if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
         raise Wrong("malformed", f"{name}: a head without number or hash")
-    return _number(name, block.get("number")), block["hash"].lower()
+    return number_of(name, block.get("number")), block["hash"].lower()

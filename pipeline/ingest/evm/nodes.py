@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal
 
-from pipeline.domain.evm_rlp import Malformed, header_hash, quantity
+from pipeline.domain.branch import short
+from pipeline.domain.evm_rlp import Malformed, data, header_hash, quantity, required
 from pipeline.domain.proof_errors import Unprovable
-from pipeline.ingest.evm.errors import Missing, NodeError, NoNode, NotFound, Unusable, Wrong
-from pipeline.ingest.evm.node import Node, Terms, name_of
+from pipeline.ingest.evm.errors import Missing, NodeError, NoNode, NotFound, Unusable, Wrong, legible
+from pipeline.ingest.evm.node import Node, Terms, name_of, number_of
 
 __all__ = ["Missing", "NoNode", "Nodes", "Tag"]
 
@@ -144,15 +145,57 @@ class Nodes:
         newest = max((node.state.news_at for node in nodes), default=0.0)
         return [node for node in nodes if node.state.news_at > newest - STALE_TIMES * self._silence_s]
 
+    # What can't be taken back
+
+    def quorum(self, wanted: int = 0) -> int:
+        """How many nodes must agree on what can't be taken back: `wanted`, or with 0 more than half of those
+        configured that are not unusable, whether they can be asked now or not."""
+        return wanted if wanted > 0 else sum(node.unusable is None for node in self.nodes) // 2 + 1
+
+    async def agreed(self, number: int, block_hash: str, wanted: int = 0) -> bool | None:
+        """Whether the block of this number has this hash (the first 64 bits do), as the headers of `quorum` nodes say.
+
+        False if more than half of those configured have another; None if too few answer, or they are split. Nodes
+        that rest are asked too: a proven header is as good from them. Who is slow is not waited for in vain.
+        """
+        ours, same, others = short(block_hash), 0, 0
+        asked = {asyncio.create_task(self._vote(node, number)) for node in self.nodes if node.able}
+        try:
+            while asked:
+                done, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+                votes = [vote for vote in (task.result() for task in done) if vote is not None]
+                same += sum(short(vote) == ours for vote in votes)
+                others += sum(short(vote) != ours for vote in votes)
+                if same >= self.quorum(wanted):
+                    return True
+        finally:
+            for task in asked:
+                task.cancel()
+        return False if others >= self.quorum() else None
+
+    async def _vote(self, node: Node, number: int) -> str | None:
+        """Hash of a node's block of this number; None: it has none, or does not answer."""
+        try:
+            return await self._hash_at(node, number)
+        except NodeError as error:
+            node.failed(error)
+            return None
+
     # Headers
+
+    async def number(self, node: Node) -> int:
+        """Number of a node's newest block. Raises NodeError; Wrong where it is no number."""
+        return number_of(node.name, await node.ask("eth_blockNumber"))
 
     async def header_at(self, node: Node, number: int) -> dict[str, Any]:
         """A node's block of this number, with the hashes of its transactions; its header is proven by its hash.
 
-        Raises NodeError: NotFound, and Wrong where it is another block or its hash is not that of its header.
+        `hash`, `parentHash` are "0x" and 64 digits even where the chain's headers can't be proven. Raises NodeError:
+        NotFound, and Wrong where it is another block or its hash is not that of its header.
         """
         block = await node.ask("eth_getBlockByNumber", hex(number), False)
-        return self._proven(node, number, block)
+        with legible(node.name, f"block {number}"):
+            return self._proven(node, number, block)
 
     async def hashes_at(self, number: int) -> dict[Node, str | None]:
         """The hash of the block of this number by node; None: it has none. Who does not answer is left out."""
@@ -180,7 +223,9 @@ class Nodes:
             found = quantity(block.get("number"), "number")
             if found != number:
                 raise Wrong("order", f"{node.name}: asked for block {number}, it gives {found}")
-            stated = str(block.get("hash")).lower()
+            for name in ("hash", "parentHash"):
+                data(required(block, name), name, 32)
+            stated = block["hash"].lower()
             if "header_hash" not in self._exceptions and header_hash(block) != stated:
                 raise Wrong(
                     "header_hash", f"{node.name}: block {number}: {stated} is not the hash of its header"

@@ -13,6 +13,7 @@ nothing: that error goes to the caller, who waits.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Literal
@@ -185,10 +186,14 @@ class Openings:
             if isinstance(error, _NO_ANSWER):
                 raise
             return False
-        made = {
-            str(of.get("contractAddress")).lower() for of in receipts or () if of.get("status") in ("0x1", 1)
-        }
-        return contract.address in made
+        if not isinstance(receipts, list) or not all(isinstance(one, dict) for one in receipts):
+            raise Wrong(
+                "malformed", f"eth_getBlockReceipts of block {contract.start_block} gives no receipts"
+            )
+        return any(
+            one.get("status") in ("0x1", 1) and str(one.get("contractAddress")).lower() == contract.address
+            for one in receipts
+        )
 
     # Asking for a state
 
@@ -219,7 +224,7 @@ class Openings:
                 raise
             raise (_Unclear(str(error)) if verdict != "gone" else _Gone(str(error))) from error
         if not isinstance(answer, str) or not _is_hex(answer):
-            raise Wrong("malformed", f"{method} is answered with {str(answer)[:80]!r}")
+            raise Wrong("malformed", f"{method} is answered with what is no hex")
         return answer
 
     async def _told_apart(self, unclear: _Unclear, number: int) -> str:
@@ -256,8 +261,4 @@ def _probe(contract: Known) -> str:
 
 
 def _is_hex(text: str) -> bool:
-    try:
-        int(text, 16)
-    except ValueError:
-        return text == "0x"
-    return text.startswith("0x")
+    return re.fullmatch("0x[0-9a-fA-F]*", text) is not None

@@ -18,7 +18,16 @@ from typing import Any, Final, TypeVar
 from pipeline.domain.evm_rlp import quantity
 from pipeline.domain.proof_errors import Contradiction, Unprovable
 from pipeline.domain.verdict import Level
-from pipeline.ingest.evm.errors import Missing, NodeError, NoNode, NotFound, TooLarge, Unreachable, Wrong
+from pipeline.ingest.evm.errors import (
+    Missing,
+    NodeError,
+    NoNode,
+    NotFound,
+    TooLarge,
+    Unreachable,
+    Wrong,
+    legible,
+)
 from pipeline.ingest.evm.fetch import Fetched, Fetcher, Json
 from pipeline.ingest.evm.node import Node
 from pipeline.ingest.evm.nodes import Nodes
@@ -96,7 +105,7 @@ class Reader:
                     unproven = found
                     continue
                 missing += isinstance(found, NotFound) and found.method == "eth_getBlockByNumber"
-                last = str(found)
+                last = node.plain(str(found))
             if asked and missing == asked:
                 raise Missing(f"no node has block {number} ({asked} asked)")
             if unproven is not None:
@@ -265,12 +274,14 @@ class Reader:
         asked: Json = {"fromBlock": hex(first), "toBlock": hex(last), "address": sorted(logs.addresses)}
         answer = await node.ask("eth_getLogs", asked)
         found: Logs = {number: (node, []) for number in range(first, last + 1)}
-        try:
+        with legible(node.name, "the answer to eth_getLogs"):
             for log in answer:
-                found[quantity(log["blockNumber"], "blockNumber")][1].append(log)
-        except (Contradiction, KeyError, TypeError) as error:
-            raise Wrong(
-                "invented_log",
-                f"{node.name}: eth_getLogs gives what is no log of blocks {first} to {last}: {error}",
-            ) from None
+                number = log.get("blockNumber") if isinstance(log, dict) else None
+                try:
+                    found[quantity(number, "blockNumber")][1].append(log)
+                except (Contradiction, KeyError):
+                    raise Wrong(
+                        "invented_log",
+                        f"{node.name}: eth_getLogs gives what is no log of blocks {first} to {last}",
+                    ) from None
         return found

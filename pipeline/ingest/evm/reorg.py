@@ -35,6 +35,8 @@ async def find_fork(nodes: Nodes, branch: Branch, lowest: int) -> Fork | None:
 
     Raises TooDeep where most nodes have another block even at `lowest`.
     """
+    if branch.tip is None:
+        return None
     pictures = await asyncio.gather(*(_picture(nodes, node, branch, lowest) for node in nodes.candidates()))
     away = [
         picture for picture in pictures if picture is not None and picture.number < (branch.tip or (0, ""))[0]
@@ -80,7 +82,7 @@ async def _walk(nodes: Nodes, node: Node, branch: Branch, lowest: int) -> Fork |
     """Down from the node's newest block to one that is ours. None where its headers don't lead to one another."""
     assert branch.tip is not None
     first = branch.unfinal[0].number if branch.unfinal and branch.final is None else -1
-    top = min(branch.tip[0] + 1, int(await node.ask("eth_blockNumber"), 16))
+    top = min(branch.tip[0] + 1, await nodes.number(node))
     above, parent = "", ""
     for number in range(top, max(lowest, 0) - 1, -1):
         if number < first:  # all that we told is gone

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pipeline.domain.branch import Branch, short, step_of
 from pipeline.ingest.chains import Chain
@@ -18,7 +18,9 @@ from pipeline.ingest.publish import BLOCKS, CONTRACTS, VERDICTS
 from pipeline.ingest.xrpl.start import StartError
 from schemas.codec import Codec, WireError
 from schemas.records import EvmBlock
-from topics.tail import last_message, tail
+from topics.tail import tail
+
+VERDICTS_BACK: Final = 1_024
 
 
 @dataclass
@@ -30,6 +32,14 @@ class Resumed:
     last: EvmBlock | None = None  # the last message
     next_offset: int = 0
     records: list[EvmBlock] = field(default_factory=list)  # what it was read from
+
+    def cut(self) -> list[EvmBlock]:
+        """The chunks of the last message, where it lacks some."""
+        last = self.branch.open
+        if last is None:
+            return []
+        found = {one["chunk"]: one for one in self.records if step_of(one).name[:3] == last.name[:3]}
+        return [found[number] for number in sorted(found)]
 
 
 def fold(records: Sequence[EvmBlock]) -> Resumed:
@@ -82,9 +92,12 @@ async def contracts_of(url: str, codec: Codec, chain: Chain) -> list[dict[str, A
 
 
 async def last_verdict(url: str, codec: Codec, chain: Chain) -> dict[str, Any] | None:
-    """The chain's last verdict, None before the first."""
-    value = await last_message(url, VERDICTS, chain.partition)
-    return None if value is None else codec.decode(value)[1]
+    """The chain's verdict that reaches furthest of the last ones of its run (a writer that came late may have told
+    an older one after it); None before the first."""
+    found = await tail(url, VERDICTS, chain.partition, lambda values: len(values) >= VERDICTS_BACK)
+    told = [codec.decode(value)[1] for value in found.values[-VERDICTS_BACK:]]
+    of_run = [verdict for verdict in told if verdict["run"] == told[-1]["run"]]
+    return max(of_run, key=lambda verdict: verdict["verified_up_to"], default=None)
 
 
 def _decoded(codec: Codec, value: bytes, chain: Chain) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from pipeline.ingest.evm.journal import Journal
 from pipeline.ingest.evm.line import EvmLine, Message, Told
 from pipeline.ingest.evm.openings import Openings
 from pipeline.ingest.evm.read import Fetched, Reader
+from pipeline.ingest.evm.reliable import Reliability, alert_of
 from pipeline.ingest.evm.resume import Resumed
 from pipeline.ingest.evm.watch import Watched
 from pipeline.ingest.ledgers import Stopped
@@ -26,6 +28,8 @@ from pipeline.ingest.publish import BLOCKS, Publisher
 from schemas.records import Check, EvmBlock, EvmTransaction, Finality, Verdict
 
 BATCH_BYTES: Final = 4 << 20
+STAY_BLOCKS: Final = 128  # told as final at once: fewer than Branch.KEPT_BELOW, for a batch may be sent twice
+SEND_WAIT_S: Final = 20.0
 
 
 class Rival(Exception):
@@ -41,18 +45,20 @@ class Teller:
 
     def __init__(
         self, line: EvmLine, publisher: Publisher, watched: Watched, openings: Openings, reader: Reader,
-        config: ChainConfig, resumed: Resumed, journal: Journal | None,
+        config: ChainConfig, resumed: Resumed, journal: Journal | None, reliability: Reliability,
     ) -> None:  # fmt: skip
         self._line, self.publisher, self.watched, self._openings = line, publisher, watched, openings
         self._reader, self._config, self._journal = reader, config, journal
+        self._reliability = reliability
         forgotten = (
             resumed.last is not None and not resumed.next_offset
         )  # from the journal: Kafka has nothing
-        self.remembered: Resumed | None = resumed if forgotten else None
+        self._replay = deque(resumed.records if forgotten else ())  # to be told again, in order
         self.branch = Branch() if forgotten else resumed.branch
         self.unfinal: list[Told] = [] if forgotten else list(resumed.unfinal)
         self._run = -1 if forgotten or resumed.last is None else resumed.last["run"]
-        self._last = None if forgotten else resumed.last
+        self._replaying = False
+        self._cut = [] if forgotten else resumed.cut()
         self._offset = resumed.next_offset
         self.sent_at = time.monotonic()
 
@@ -84,10 +90,21 @@ class Teller:
         records = []
         for known in self.watched.untold():
             if known.source == "settings" and known.start_block - 1 <= max(final, 0):  # genesis is final
-                covered = self.watched.cover(known.address, await self._openings.coverage(known))
+                covered = known  # partial already: it was left out of the settings for a while
+                if known.coverage != "partial":
+                    covered = self.watched.cover(known.address, await self._openings.coverage(known))
                 records.append(self.watched.record(covered, self._number))
-        if records:
-            await self.publisher.blocks([], (), records)
+        await self.tell_contracts(records)
+
+    async def mark(self) -> None:
+        """Tell of contracts whose balances were seen not to follow from their logs."""
+        marked = self._reliability.ended(self.watched)
+        records = [
+            self.watched.record(known, self._number) for known in marked
+        ]  # counts as told from here on
+        for known in marked:
+            await self.publisher.tell(alert_of(self._reliability.found[known.address]))
+        await self.tell_contracts(records)
 
     def begins_before(self) -> list[int]:
         """Blocks before which contracts begin that are not covered yet."""
@@ -121,6 +138,7 @@ class Teller:
         await self._send(messages, verdicts, contracts)
         if finality == "head":
             self.unfinal += tolds
+        self._reliability.begin((told.records for told in reversed(tolds)), self.watched)
         return True
 
     async def _prepared(
@@ -181,10 +199,9 @@ class Teller:
         return [self.watched.record(known, self._number) for known in made]
 
     def _incarnation(self, one: Fetched) -> int:
+        """How often this block was told as head before, in this life of the broker or an earlier one."""
         told = self.branch.incarnation(one.number, one.hash)
-        if self._journal is not None and not told:
-            return self._journal.incarnations.get(one.hash, 0) if self.remembered is not None else 0
-        return told
+        return told if self._journal is None else max(told, self._journal.incarnations.get(one.hash, 0))
 
     async def _refuse(self, stopped: Stopped, one: Fetched) -> None:
         await self.publisher.refuse(stopped, one.node.name, "block_refused")
@@ -194,18 +211,35 @@ class Teller:
         self, messages: Sequence[Message], verdicts: Sequence[Verdict] = (), contracts: Sequence[Any] = ()
     ) -> None:
         """Tell, in order, and note it. Raises Rival where somebody else told something meanwhile."""
-        if self._journal is not None and any(
-            m[0]["finality"] == "head" or m[0]["was_head"] for m in messages
-        ):
-            await asyncio.to_thread(self._journal.append, messages)
-        await self.publisher.blocks(messages, verdicts, contracts)
+        if self._journal is not None:
+            await asyncio.to_thread(self._keep, messages, contracts)
+        await self._sent(messages, verdicts, contracts)
         self._note(messages)
         self._offset += len(messages)
         place = self.publisher.chain.partition
         told = self.publisher.state.next_offsets.get(BLOCKS, {}).get(place, self._offset)
+        if told < self._offset:
+            raise Stopped("broker_forgot", "the broker has lost what it held: start the ingest again")
         if told != self._offset:
             raise Rival(f"offset {told} where {self._offset} is due")
         self.sent_at = time.monotonic()
+
+    def _keep(self, messages: Sequence[Message], contracts: Sequence[Any]) -> None:
+        assert self._journal is not None
+        self._journal.told(contracts)
+        if not self._replaying:  # else they stand there already
+            self._journal.append(messages)
+
+    async def _sent(
+        self, messages: Sequence[Message], verdicts: Sequence[Verdict], contracts: Sequence[Any]
+    ) -> None:
+        """Whoever is told to stop waits for what is under way: the next writer must find it."""
+        sending = asyncio.ensure_future(self.publisher.blocks(messages, verdicts, contracts))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait({sending}, timeout=SEND_WAIT_S)
+            raise
 
     def _note(self, messages: Sequence[Message]) -> None:
         for record, _ in messages:
@@ -231,7 +265,7 @@ class Teller:
         """The lowest unfinal blocks are final, or as many of them as one batch takes."""
         messages: list[Message] = []
         verdicts: list[Verdict] = []
-        for told in staying:
+        for told in staying[:STAY_BLOCKS]:
             messages += self._line.messages(told.again("final", self.branch.highest))
             verdicts += self._verdict(told.records[0], "")
             if sum(len(value) for _, value in messages) >= BATCH_BYTES:
@@ -239,7 +273,7 @@ class Teller:
         await self._send(messages, verdicts)
         self.unfinal = [told for told in self.unfinal if told.number > self.final]
         if self._journal is not None:
-            await asyncio.to_thread(self._journal.forget, self.final)
+            await asyncio.to_thread(self._journal.shorten)
 
     async def take_back(self, lost: Sequence[Told]) -> None:
         """The chain has dropped these, the topmost unfinal blocks, given lowest first."""
@@ -249,62 +283,85 @@ class Teller:
             await self._unwatch(self.watched.retract(told.number, told.hash))
 
     async def _unwatch(self, gone: Sequence[Any]) -> None:
-        if gone:
-            await self.publisher.blocks([], (), [self.watched.record(one, self._number) for one in gone])
+        await self.tell_contracts([self.watched.record(one, self._number) for one in gone])
+
+    async def tell_contracts(self, records: Sequence[Any]) -> None:
+        """Tell how contracts stand now."""
+        if records and self._journal is not None:
+            await asyncio.to_thread(self._journal.told, records)
+        if records:
+            await self.publisher.blocks([], (), records)
 
     # Beginning
 
     async def complete(self) -> None:
         """Finish what a kill cut off within its chunks: a head is taken back, all else told to its end."""
-        cut, last = self.branch.open, self._last
-        if cut is None or last is None:
+        cut = self.branch.open
+        if cut is None:
             return
         if cut.finality == "head":
             await self._send(self._line.messages(self.unfinal.pop().again("retracted", self.branch.highest)))
             return
         told = next((one for one in self.unfinal if one.key == (short(cut.hash), cut.incarnation)), None)
         if told is not None:
-            await self._send(
-                self._line.messages(told.again(cut.finality, self.branch.highest)[cut.chunk + 1 :])
-            )
+            rest = told.again(cut.finality, self.branch.highest)[cut.chunk + 1 :]
+            await self._send(self._line.messages(rest))
             self.unfinal.remove(told)
             return
         one = await self._reader.block(cut.number, self.watched.want())  # final at once: it can be read again
         made = await self._prepared(one, "final", first=cut.run == cut.number)
-        if made is None or made[0].hash != last["block_hash"] or len(made[1]) != cut.chunks:
+        if made is None or _outline(made[0].records[: cut.chunk + 1]) != _outline(self._cut):
             raise Stopped(
                 "other_block",
-                f"block {cut.number} is not the one whose first {cut.chunk + 1} chunks are published",
+                f"block {cut.number} is told up to chunk {cut.chunk} of {cut.chunks}, and now it is another one: if "
+                "what is watched was changed in the settings, put it back until this block is told",
             )
-        await self._send(made[1][cut.chunk + 1 :], self._verdict(made[0].records[0], one.node.name))
+        await self._send(made[1][cut.chunk + 1 :], self._verdict(made[0].records[0], one.node.name), made[2])
 
     @property
-    def forgotten_from(self) -> int:
-        """The broker has forgotten all: what stood unfinal then began at this block."""
-        assert self.remembered is not None
-        if self.remembered.unfinal:
-            return self.remembered.unfinal[0].number
-        return (self.remembered.branch.final or (-1, ""))[0] + 1
+    def forgotten_from(self) -> int | None:
+        """The broker has forgotten all: the block that is told again next, by name; None: all are."""
+        return self._replay[0]["block_number"] if self._replay else None
 
     async def remember(self) -> None:
-        """Tell what stood unfinal before the broker forgot, by the same names. Raises Stopped."""
-        known, tip = self.remembered, self.branch.tip
-        assert known is not None
-        if known.unfinal and tip is not None and short(known.unfinal[0].records[0]["parent_hash"]) != tip[1]:
+        """Tell again what was told of blocks that were heads, in that order and by those names, up to where blocks
+        that were final at once come in between. Raises Stopped."""
+        first, tip = self._replay[0], self.branch.tip
+        if tip is not None and first["finality"] == "head" and short(first["parent_hash"]) != tip[1]:
             raise Stopped(
                 "other_chain",
                 f"the nodes' block {tip[0]} is not the one that this data directory knows: use another --data-dir",
             )
-        heads = [record for told in known.unfinal for record in told.records]
-        seen, self.branch = self.branch, known.branch
-        self.branch.final = self.branch.final or seen.final
-        self.branch.highest = max(self.branch.highest, seen.highest)
-        self.unfinal, self._last, self.remembered = list(known.unfinal), known.last, None
-        for told in self.unfinal:
-            self._run = told.records[0]["run"]
+        self._run = first["run"]
+        while self._replay and not self._hole():
+            await self._again()
+        if not self._replay:
+            await self.complete()
+
+    def _hole(self) -> bool:
+        """Does the next message follow blocks that are not told yet?"""
+        number = self._replay[0]["block_number"]
+        return not self.unfinal and self._replay[0]["finality"] == "head" and number > self.next
+
+    async def _again(self) -> None:
+        """Tell the next message of the journal again, all of its chunks that stand there."""
+        chunks = [self._replay.popleft()]
+        while self._replay and step_of(self._replay[0]).name[:3] == step_of(chunks[0]).name[:3]:
+            chunks.append(self._replay.popleft())
+        first, told = chunks[0], Told(tuple(chunks))
+        self.branch.highest = max(self.branch.highest, first["highest"])
+        verdicts = self._verdict(first, "") if first["finality"] == "final" else []
+        if first["finality"] == "head":
             self._watch_made_by(told)
-        await self._send(self._line.messages(heads), (), self._made_records())
-        await self.complete()
+        messages, self._replaying = self._line.messages(chunks), True
+        await self._send(messages, verdicts, self._made_records())
+        self._replaying = False
+        if first["finality"] == "head":
+            self.unfinal.append(told)
+        elif self.branch.open is None:
+            self.unfinal = [one for one in self.unfinal if one.key != told.key]
+        if first["finality"] == "retracted":
+            await self._unwatch(self.watched.retract(told.number, told.hash))
 
     def _watch_made_by(self, told: Told) -> None:
         """Contracts that a block as it was told made; a factory's transactions are kept whole."""
@@ -315,6 +372,15 @@ class Teller:
             for record in told.records for tx in record["transactions"] for log in tx["logs"]
         ]  # fmt: skip
         self._add(block, [{"logs": logs}], told.number, told.hash)
+
+
+def _outline(records: Sequence[EvmBlock]) -> list[Any]:
+    """What two readings of a block must have in common; nodes add fields of their own to what is kept raw."""
+    return [
+        (record["block_hash"], record["chunks"], record["watched_count"],
+         [(tx["hash"], len(tx["logs"]), len(tx["transfers"])) for tx in record["transactions"]])
+        for record in records
+    ]  # fmt: skip
 
 
 def _linked(first: bool) -> Check:

@@ -24,8 +24,12 @@ from pipeline.ingest.evm.errors import (
     Refused,
     TooLarge,
     Unreachable,
+    Wrong,
     error_of,
+    plain,
     seconds_of,
+    secrets_of,
+    trouble,
 )
 
 Json = dict[str, Any]
@@ -43,6 +47,7 @@ class Http(AsyncHTTPProvider):
         super().__init__(url, exception_retry_configuration=None)
         self._name, self._timeout = name, aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._secrets = secrets_of(url)
 
     async def make_request(self, method: Any, params: Any) -> Any:
         request = self.form_request(method, params)
@@ -59,7 +64,13 @@ class Http(AsyncHTTPProvider):
         answers = self._read("a batch", await self._make_request("batch", orjson.dumps(asked)))
         if not isinstance(answers, list):
             return answers
-        known = {one.get("id"): one for one in answers if isinstance(one, dict)}
+        known: dict[Any, Json] = {}
+        for one in answers:
+            number: Any = one.get("id") if isinstance(one, dict) else []
+            if not isinstance(number, (int, str, type(None))):
+                raise Wrong("malformed", f"{self._name}: in the answer to a batch is what answers nothing")
+            if type(number) is int:
+                known[number] = one
         return [known.get(request["id"]) for request in asked]
 
     async def _make_request(self, method: Any, request_data: bytes) -> bytes:
@@ -69,7 +80,7 @@ class Http(AsyncHTTPProvider):
         try:
             headers = {"Content-Type": "application/json"}
             async with self._session.post(
-                str(self.endpoint_uri), data=request_data, headers=headers
+                str(self.endpoint_uri), data=request_data, headers=headers, allow_redirects=False
             ) as answer:
                 body = await self._body(method, answer)
                 self._judge_status(method, answer, body)
@@ -77,8 +88,7 @@ class Http(AsyncHTTPProvider):
         except TimeoutError:
             raise Unreachable(f"{self._name}: no answer to {method} in time") from None
         except (aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
-            said = str(error).replace(str(self.endpoint_uri), self._name)[:200]
-            raise Disconnected(f"{self._name}: {method}: {type(error).__name__} {said}".rstrip()) from None
+            raise Disconnected(f"{self._name}: {method}: {trouble(error)}") from None
 
     async def _body(self, method: Any, answer: aiohttp.ClientResponse) -> bytes:
         parts, size = [], 0
@@ -91,9 +101,11 @@ class Http(AsyncHTTPProvider):
 
     def _judge_status(self, method: Any, answer: aiohttp.ClientResponse, body: bytes) -> None:
         status, after = answer.status, seconds_of(answer.headers.get("Retry-After"))
-        if status < 400:
+        if status < 300:
             return
         said = f"{self._name}: {method}: HTTP {status}"
+        if status < 400:
+            raise Unreachable(f"{said}: it sends us elsewhere: write the URL that it names")
         if status == 429 or (status == 503 and after is not None):
             raise Busy(said, after)
         if status == 413:
@@ -101,14 +113,15 @@ class Http(AsyncHTTPProvider):
         with contextlib.suppress(orjson.JSONDecodeError):
             told = orjson.loads(body)
             if isinstance(told, dict) and isinstance(told.get("error"), Mapping):
-                raise error_of(self._name, str(method), told["error"])
+                raise error_of(self._name, str(method), told["error"], self._secrets)
         raise Unreachable(said + (": check the URL and its key" if status in (401, 403, 404) else ""))
 
     def _read(self, method: str, body: bytes) -> Any:
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            raise Unreachable(f"{self._name}: the answer to {method} is no JSON: {body[:40]!r}") from None
+            said = plain(body[:4000].decode(errors="replace"), self._secrets, 40)
+            raise Unreachable(f"{self._name}: the answer to {method} is no JSON: {said}") from None
 
     async def disconnect(self) -> None:
         if self._session is not None:
@@ -185,6 +198,7 @@ class Socket(WebSocketProvider):
             params = message.get("params")
             self._hear(params.get("result") if isinstance(params, Mapping) else None)
             return
-        waiting = self._waiting.get(message.get("id"))
+        number = message.get("id")
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
         if waiting is not None and not waiting.done():
             waiting.set_result(message)

@@ -45,6 +45,7 @@ class Known:
     coverage: Coverage = "unknown"
     status: Literal["watched", "retracted"] = "watched"
     sequence: int = 0
+    reliable: bool = True  # False: its balances were seen to change otherwise than its logs say
 
     @property
     def has_balances(self) -> bool:
@@ -95,6 +96,7 @@ class Watched:
         self.config = config
         self.version = 0
         self.dropped: tuple[str, ...] = ()  # told once, no longer in the settings: not watched
+        self._left: list[dict[str, Any]] = []
         self._first_sequence = first_sequence
         self._factories: dict[str, list[Factory]] = {}
         for factory in config.factories:
@@ -122,8 +124,10 @@ class Watched:
             known = self._restored(address, record)
             if known is not None:
                 self._known[address] = known
-            elif record["status"] == "watched":
+            elif record["status"] != "retracted":
                 dropped.add(address)
+                if record["status"] == "watched":
+                    self._left.append({**record, "status": "dropped", "sequence": self._next(address)})
         self.dropped = tuple(sorted(dropped - self._known.keys()))
         self._changed()
 
@@ -136,12 +140,18 @@ class Watched:
         pattern = named.declared if named is not None else factory.made if factory is not None else None
         if pattern is None:
             return None
-        made = record["source"] == "factory"
+        made, back = record["source"] == "factory", record["status"] == "dropped"
         return Known(
             address, replace(pattern, address=address), record["start_block"], record["source"], record["factory"],
             record["event"], (record["created_block"], record["created_hash"]) if made else None, record["time"],
-            record["coverage"], "watched", record["sequence"],
+            "partial" if back else record["coverage"], "watched",  # what happened while it was left out is not told
+            self._next(address) if back else record["sequence"], record.get("reliable", True),
         )  # fmt: skip
+
+    def left(self) -> list[dict[str, Any]]:
+        """Records that tell of contracts which the settings no longer have (status dropped); once."""
+        records, self._left = self._left, []
+        return records
 
     def _factory(self, address: str | None, signature: str | None) -> Factory | None:
         return next(
@@ -246,11 +256,18 @@ class Watched:
     def cover(self, address: str, coverage: Coverage) -> Known:
         """Note how much of a contract's life is known; what is to be told of it."""
         known = self._known[address]
-        if known.coverage == coverage:
-            return known
-        told = self._sequences.get(address, -1) >= known.sequence
-        sequence = self._next(address) if told else known.sequence
-        return self._keep(replace(known, coverage=coverage, sequence=sequence))
+        return known if known.coverage == coverage else self._amend(known, coverage=coverage)
+
+    def distrust(self, address: str) -> Known | None:
+        """Note that a contract's balances do not follow from its logs; what is to be told of it, at once: before
+        anything else is. None: it is noted already, or the contract is not watched any more."""
+        known = self._known.get(address)
+        return self._amend(known, reliable=False) if known is not None and known.reliable else None
+
+    def _amend(self, known: Known, **changed: Any) -> Known:
+        told = self._sequences.get(known.address, -1) >= known.sequence
+        sequence = self._next(known.address) if told else known.sequence
+        return self._keep(replace(known, sequence=sequence, **changed))
 
     def start_no_earlier(self, number: int) -> tuple[Known, ...]:
         """Contracts of the settings that the topic did not know begin at `number`, the next block to be told, at
@@ -258,7 +275,7 @@ class Watched:
         moved = [
             replace(one, start_block=number, coverage="unknown")
             for one in self.untold()
-            if one.source == "settings" and one.start_block < number
+            if one.source == "settings" and one.start_block < number and one.coverage != "partial"
         ]
         return tuple(self._keep(one) for one in moved)
 
@@ -307,6 +324,7 @@ class Watched:
             "event": known.event,
             "start_block": known.start_block,
             "coverage": known.coverage,
+            "reliable": known.reliable,
             "created_block": created[0],
             "created_hash": created[1],
             "time": known.time,
