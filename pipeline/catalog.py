@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.domain.block_facts import BlockFacts, evm_facts, ledger_facts
+from pipeline.domain.block_facts import BlockFacts, evm_facts, ledger_facts, state_facts
 from pipeline.domain.changes import asset_changes, gas_charges
 from pipeline.domain.evm_changes import evm_asset_changes, evm_gas_charges
 from pipeline.domain.posting.evm import post_evm_block
@@ -41,7 +41,7 @@ CATALOG: Final[tuple[EventType, ...]] = (
         asset_changes=asset_changes,
         gas_charges=gas_charges,
     ),
-    EventType("xrpl.states.v1", facts=ledger_facts, postings=post_state, asset_changes=state_asset_changes),
+    EventType("xrpl.states.v1", facts=state_facts, postings=post_state, asset_changes=state_asset_changes),
     EventType(
         "evm.blocks.v1",
         facts=evm_facts,

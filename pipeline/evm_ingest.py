@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -24,13 +24,14 @@ from pipeline.ingest.evm.nodes import Nodes, NoNode
 from pipeline.ingest.evm.openings import Openings, judge
 from pipeline.ingest.evm.read import Reader
 from pipeline.ingest.evm.reliable import Reliability, asks_of
-from pipeline.ingest.evm.resume import Resumed, contracts_of, fold, held_by_kafka, last_verdict
+from pipeline.ingest.evm.resume import Resumed, contracts_of, held_by_kafka, last_verdict
 from pipeline.ingest.evm.teller import Rival, Teller
 from pipeline.ingest.evm.watch import Known, Watched
 from pipeline.ingest.publish import BLOCKS, Published, Publisher
 from pipeline.ingest.xrpl.start import StartError
 from pipeline.settings import Settings
 from schemas.codec import Codec
+from schemas.records import EvmBlock
 from topics.lease import Lease, lease
 from topics.producer import Producer
 
@@ -118,7 +119,7 @@ class EvmIngest:
         """Follow while the lease is ours; True when all is done."""
         if held is None:
             return await self._unrivalled(follow())
-        self.standby = True
+        self.standby, self.follower = True, None
         self._tell(self)
         while not held.held.is_set():
             with contextlib.suppress(TimeoutError):
@@ -161,11 +162,11 @@ class EvmIngest:
     ) -> None:
         url, config = self._settings.kafka_url, self.config
         resumed = await held_by_kafka(url, self._codec, chain)
-        if journal is not None and resumed.last is None:
-            resumed = fold(journal.read())
-        elif journal is not None:
-            await asyncio.to_thread(self._align, journal, resumed)
-        self._must_begin(resumed)
+        replay: list[EvmBlock] = []
+        told_again = 0
+        if journal is not None:
+            replay, told_again = await asyncio.to_thread(self._forgotten, journal, resumed)
+        self._must_begin(resumed, replay)
         verdict = await last_verdict(url, self._codec, chain)
         mark = (
             Watermark.resumed(verdict, config.level)
@@ -183,25 +184,51 @@ class EvmIngest:
             chain.name, chain.number, config.level, lambda record: self._codec.encode(BLOCKS, record)
         )
         reliability = Reliability(asks_of(nodes), config.balance_checks, config.timeout_s)
-        teller = Teller(line, publisher, watched, openings, reader, config, resumed, journal, reliability)
+        teller = Teller(
+            line,
+            publisher,
+            watched,
+            openings,
+            reader,
+            config,
+            resumed,
+            journal,
+            reliability,
+            replay,
+            told_again,
+        )
         self.follower = EvmFollower(nodes, reader, teller, Plan(config, self._last), lambda: self._tell(self))
         try:
             await self.follower.run()
         finally:
             await reliability.close()
 
-    def _align(self, journal: Journal, resumed: Resumed) -> None:
-        """What was synced and never sent is no part of what stands."""
-        kept = [one for one in resumed.records if one["finality"] == "head" or one["was_head"]]
-        if kept and journal.cut_after(step_of(kept[-1])):
-            return
-        standing = [record for told in resumed.unfinal for record in told.records]
-        journal.keep([self._codec.encode(BLOCKS, record) for record in standing])
+    def _forgotten(self, journal: Journal, resumed: Resumed) -> tuple[list[EvmBlock], int]:
+        """(messages of the journal that the broker lacks, how many it has): all of them where it is a new one, the
+        rest where a telling again was cut off, and what was synced and not sent before a kill."""
+        told, done = journal.begin(self._settings.epoch)
+        records = journal.read()
+        if not done:
+            if not records:
+                journal.told_again(0, True)
+            return records[told:], told
+        known = {step_of(record).name for record in resumed.records}
+        final = resumed.branch.final[0] if resumed.branch.final else -1
+        place = len(records)
+        while place > told and step_of(records[place - 1]).name not in known:
+            if records[place - 1]["block_number"] <= final:
+                break
+            place -= 1
+        while place < len(records) and place and records[place]["chunk"]:
+            place -= 1  # a message is told from its first chunk on
+        if place < len(records):
+            journal.told_again(place, False)
+        return records[place:], place
 
-    def _must_begin(self, resumed: Resumed) -> None:
+    def _must_begin(self, resumed: Resumed, replay: Sequence[EvmBlock]) -> None:
         """Kafka decides where to go on; a `--from` behind it would leave blocks out."""
         tip = resumed.branch.tip
-        begun = resumed.records[0]["run"] if resumed.records and not resumed.next_offset else None
+        begun = replay[0]["run"] if replay else None
         if begun is not None and begun != self.config.start_block:
             raise StartError(
                 f"start_block {self.config.start_block}: what this data directory holds of {self.name} begins at block "
@@ -217,28 +244,31 @@ class EvmIngest:
     ) -> None:
         """What is watched: the settings' contracts, and those that factories made in blocks that stand."""
         assert self.chain is not None
-        number, told = (
-            self.chain.number,
-            await contracts_of(self._settings.kafka_url, self._codec, self.chain),
-        )
-        forgotten = journal is not None and not told and resumed.next_offset == 0
-        if forgotten and journal is not None:  # the broker knows nothing: tell again what was told
-            told = journal.contracts()
-            await publisher.blocks([], (), told)
-        watched.restore(told)
+        number = self.chain.number
+        if journal is None:
+            watched.restore(await contracts_of(self._settings.kafka_url, self._codec, self.chain))
+        else:  # which knows also what the broker has forgotten
+            watched.restore(journal.contracts())
+            if resumed.next_offset == 0:
+                await publisher.blocks([], (), journal.contracts())
         if watched.dropped:
+            names = ", ".join(watched.dropped)
+            if journal is not None:
+                raise StartError(
+                    f"the settings no longer name {names}, whose blocks this data directory holds: every start tells "
+                    "them again; put it back, or use another --data-dir"
+                )
             sys.stderr.write(
-                f"tidebook ingest: {self.name}: no longer in the settings, not watched any more: "
-                f"{', '.join(watched.dropped)}\n"
+                f"tidebook ingest: {self.name}: not in the settings, not watched any more: {names}\n"
             )
         tip = resumed.branch.tip
+        cut = resumed.branch.open  # of a final block that is told in part
+        begun = max(tip[0] if tip else -1, cut.number if cut and cut.finality == "final" else -1)
         gone: tuple[Known, ...] = ()
-        if forgotten and journal is not None:
-            begun = journal.highest
-        else:
+        if journal is None:
             gone = watched.retract_above(tip[0] if tip else -1)
-            cut = resumed.branch.open  # of a final block that is told in part
-            begun = max(tip[0] if tip else -1, cut.number if cut and cut.finality == "final" else -1)
+        else:
+            begun = max(begun, journal.highest)
         if begun >= 0:  # a contract that is new in the settings begins behind what is told
             watched.start_no_earlier(begun + 1)
         left = watched.left()

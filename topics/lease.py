@@ -55,7 +55,8 @@ async def lease(url: str, group: str, topic: str, partition: int) -> AsyncIterat
     found = Lease(TopicPartition(topic, partition))
     consumer = found.consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers(url), group_id=group, enable_auto_commit=False,
-        session_timeout_ms=SESSION_MS, heartbeat_interval_ms=SESSION_MS // 5,
+        rebalance_timeout_ms=int(RELEASE_S * 1000) + 5_000, session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=SESSION_MS // 5,
     )  # fmt: skip
     try:
         await consumer.start()

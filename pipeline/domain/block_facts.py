@@ -43,15 +43,23 @@ class BlockFacts(NamedTuple):
         )
 
 
+def state_facts(page: Any) -> BlockFacts:
+    """Of a page of xrpl.states.v1: it stands after its ledger, and how many pages there are is told by the last."""
+    return BlockFacts(
+        page["chain"], page["chain_number"], page["run"], page["ledger_index"], page["ledger_hash"], None,
+        page["page"], page["page"] + 1, page["close_time"], 0,
+    )  # fmt: skip
+
+
 def ledger_facts(block: Any) -> BlockFacts:
-    """Of a record of xrpl.ledgers.v1 or a page of xrpl.states.v1."""
+    """Of a record of xrpl.ledgers.v1."""
     gap = (
         (block["gap_from"], block["gap_to"]) if block["gap_from"] is not None and not block["chunk"] else None
     )
     return BlockFacts(
         block["chain"], block["chain_number"], block["run"], block["ledger_index"],
-        block["ledger_hash"] or block.get("transaction_hash") or "", block.get("parent_hash"),
-        block["chunk"], block["chunks"], block["close_time"], len(block.get("transactions", ())), gap,
+        block["ledger_hash"] or block["transaction_hash"] or "", block["parent_hash"],
+        block["chunk"], block["chunks"], block["close_time"], len(block["transactions"]), gap,
     )  # fmt: skip
 
 

@@ -244,8 +244,8 @@ class ChainRegister:
                 try:
                     os.link(draft, path)
                     return number, path
-                except FileExistsError:
-                    if fixed:  # a network's own number: taken by a process that follows it too
+                except FileExistsError:  # taken meanwhile, perhaps by a process that follows the same chain
+                    if fixed or path.read_text().splitlines()[:1] == line.splitlines():
                         return number, path
                     number += 1
         finally:

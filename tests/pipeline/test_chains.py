@@ -99,3 +99,8 @@ def test_two_processes_never_take_the_same_number(tmp_path: Path) -> None:
 def test_a_named_evm_chain_has_the_number_of_the_registry(tmp_path: Path) -> None:
     assert ChainRegister(tmp_path).evm_chain("eip155:1").number == 100
     assert ChainRegister(tmp_path).evm_chain("eip155:1").partition == 3
+
+
+def test_two_processes_that_follow_the_same_chain_have_one_number(tmp_path: Path) -> None:
+    one, other = ChainRegister(tmp_path), ChainRegister(tmp_path)
+    assert one.evm_chain("eip155:31337").number == other.evm_chain("eip155:31337").number

@@ -196,6 +196,7 @@ def test_a_block_that_was_final_at_once_leaves_only_its_name(tmp_path: Path) -> 
 def test_a_shortened_journal_leaves_the_same_branch(tmp_path: Path, seed: int) -> None:
     records = [{**record, "was_head": record["finality"] != "head"} for record in history(seed)]
     kept = Journal(tmp_path, "x", lambda value: CODEC.decode(value)[1], kept_bytes=3_000_000)  # type: ignore[return-value,arg-type]
+    kept.begin("one")
     shortened = 0
     for record in records:
         size = (tmp_path / "x.unfinal").stat().st_size
@@ -208,14 +209,30 @@ def test_a_shortened_journal_leaves_the_same_branch(tmp_path: Path, seed: int) -
     assert kept.read()[0]["finality"] == "head" and kept.read()[0]["chunk"] == 0
 
 
-def test_what_was_synced_and_never_sent_is_let_go(tmp_path: Path) -> None:
+def test_a_new_broker_knows_nothing_and_the_same_one_what_it_was_told(tmp_path: Path) -> None:
     kept = journal(tmp_path)
-    for number in (1, 2, 3):
-        kept.append(LINE.messages(told(number).records))
-    assert kept.cut_after(step_of(told(2).records[0]))
-    kept.append(LINE.messages(told(3, "b", "a").records))
-    assert [one["block_hash"] for one in kept.read()] == [block_hash(1), block_hash(2), block_hash(3, "b")]
-    assert not kept.cut_after(step_of(told(9).records[0]))
+    assert kept.begin("one") == (0, False)
+    kept.told_again(3, False)
+    assert journal(tmp_path).begin("one") == (3, False)
+    kept.told_again(7, True)
+    assert journal(tmp_path).begin("one") == (7, True)
+    assert journal(tmp_path).begin("two") == (0, False)
+
+
+def test_a_shortened_journal_still_counts_what_may_come_back(tmp_path: Path) -> None:
+    """10a was told and taken back, and nothing is final since: it may come back, as the second of its name."""
+    kept = Journal(tmp_path, "x", lambda value: CODEC.decode(value)[1], kept_bytes=300_000)  # type: ignore[return-value,arg-type]
+    kept.begin("one")
+    kept.append(LINE.messages(told(9).again("final", 9)))
+    lost = told(10)
+    kept.append([*LINE.messages(lost.records), *LINE.messages(lost.again("retracted", 10))])
+    for number in range(10, 15):
+        block = told(number, "b", "a" if number == 10 else "b", [transaction(0, raw=200_000)])
+        kept.append(LINE.messages(block.records))
+        kept.shorten()
+    branch = fold(kept.read()).branch
+    assert branch.incarnation(10, block_hash(10)) == 1
+    assert [one.number for one in branch.unfinal] == [10, 11, 12, 13, 14]
 
 
 def test_the_journal_keeps_the_last_word_on_each_contract(tmp_path: Path) -> None:

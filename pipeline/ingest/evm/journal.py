@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-from pipeline.domain.branch import Step, step_of
+from pipeline.domain.branch import short
 from pipeline.ingest.evm.line import Message
 from pipeline.ingest.evm.resume import fold
 from schemas.records import EvmBlock
@@ -27,22 +27,44 @@ KEPT_BYTES: Final = 16 << 20
 
 
 class Journal:
-    """One chain's journal: files `<name>.unfinal`, `.incarnations`, `.contracts` and `.highest`."""
+    """One chain's journal: files `<name>.unfinal`, `.incarnations`, `.contracts`, `.highest`, `.epoch`."""
 
     def __init__(
         self, directory: Path, name: str, decode: Callable[[bytes], EvmBlock], kept_bytes: int = KEPT_BYTES
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._path, self._decode, self._kept = directory / f"{name}.unfinal", decode, kept_bytes
+        self._epoch = ""
         self._names, self._contracts = directory / f"{name}.incarnations", directory / f"{name}.contracts"
         self._highest = directory / f"{name}.highest"
         whole = sum(_LENGTH.size + len(value) for value in self.frames())
         if self._path.exists() and whole < self._path.stat().st_size:
             os.truncate(self._path, whole)
         self._out = self._path.open("ab")
-        self._cut_at = max(2 * kept_bytes, 2 * whole)
+        self._cut_at = 2 * kept_bytes
+        self._state = directory / f"{name}.epoch"
         self.incarnations = dict(self._read_names())  # block hash -> incarnation
         self.highest = int(self._highest.read_text() or -1) if self._highest.exists() else -1
+        self._compact_contracts()
+
+    def begin(self, epoch: str) -> tuple[int, bool]:
+        """(how many of the messages kept the broker of this epoch was told again, whether that is all of them)."""
+        found = json.loads(self._state.read_text()) if self._state.exists() else {}
+        if found.get("epoch") != epoch:
+            found = {"epoch": epoch, "told": 0, "done": False}
+            self._write(self._state, json.dumps(found))
+        self._epoch = epoch
+        return int(found["told"]), bool(found["done"])
+
+    def told_again(self, count: int, done: bool) -> None:
+        """So many of the messages kept stand in the broker now; telling one twice is harmless."""
+        self._write(self._state, json.dumps({"epoch": self._epoch, "told": count, "done": done}))
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        draft = path.with_name(path.name + ".new")
+        draft.write_text(text)
+        draft.replace(path)
 
     def frames(self) -> Iterator[bytes]:
         """The messages kept, encoded, oldest first."""
@@ -78,9 +100,7 @@ class Journal:
         highest = max((record["block_number"] for record, _ in messages), default=-1)
         if highest > self.highest:
             self.highest = highest
-            draft = self._highest.with_suffix(".number")
-            draft.write_text(str(highest))
-            draft.replace(self._highest)
+            self._write(self._highest, str(highest))
 
     def told(self, contracts: Sequence[Mapping[str, Any]]) -> None:
         """Keep records of evm.contracts.v1 that are about to be sent."""
@@ -101,18 +121,6 @@ class Journal:
                 found[record["contract"]] = record
         return list(found.values())
 
-    def cut_after(self, last: Step) -> bool:
-        """Let go of what was synced behind this message and never sent; False if the message is not here."""
-        end = at = 0
-        for value in self.frames():
-            at += _LENGTH.size + len(value)
-            if step_of(self._decode(value)).name == last.name:
-                end = at
-        if end:
-            self._out.truncate(end)
-            self._out.seek(end)
-        return bool(end)
-
     def shorten(self) -> None:
         """Now and then: keep only the newest messages, behind the heads that stood where they begin."""
         if self._out.tell() < self._cut_at:
@@ -124,15 +132,26 @@ class Journal:
             size += _LENGTH.size + len(values[place])
         while place < len(values) and self._decode(values[place])["chunk"]:
             place += 1  # a message begins with its first chunk
-        self.keep([*self._standing(values[:place]), *values[place:]])
+        kept = [*self._above_final(values[:place]), *values[place:]]
+        self.keep(kept)
+        self.told_again(len(kept), True)
 
-    def _standing(self, values: Sequence[bytes]) -> Iterator[bytes]:
-        """Messages of the heads that stand after these."""
+    def _above_final(self, values: Sequence[bytes]) -> list[bytes]:
+        """Of these, the messages of blocks above the last final one, since that one was told: what stands, and how
+        often what may come back was told."""
         records = [self._decode(value) for value in values]
-        stand = {told.key for told in fold(records).unfinal}
-        for record, value in zip(records, values, strict=True):
-            if record["finality"] == "head" and step_of(record).name[:2] in stand:
-                yield value
+        final = fold(records).branch.final
+        start = 0
+        for place, record in enumerate(records):
+            if final is not None and record["finality"] == "head":
+                start = place if (record["block_number"], short(record["block_hash"])) == final else start
+        above = final[0] if final is not None else -1
+        pairs = zip(records[start:], values[start:], strict=True)
+        return [value for record, value in pairs if record["block_number"] > above]
+
+    def _compact_contracts(self) -> None:
+        if self._contracts.exists():
+            self._write(self._contracts, "".join(json.dumps(record) + "\n" for record in self.contracts()))
 
     def keep(self, values: Iterable[bytes]) -> None:
         """Keep these messages instead."""

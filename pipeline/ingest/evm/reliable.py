@@ -156,6 +156,8 @@ class Reliability:
         if self._task is None or not self._task.done():
             return []
         task, self._task = self._task, None
+        if task.cancelled() or task.exception() is not None:  # nothing is judged by what went wrong
+            return []
         return self._mark(task.result(), watched)
 
     async def close(self) -> None:

@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pipeline.domain.branch import Branch, short, step_of
+from pipeline.domain.branch import short, step_of
 from pipeline.domain.decode.evm import decode_block, header_fields
 from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.ingest.evm.config import ChainConfig
+from pipeline.ingest.evm.errors import NoNode
 from pipeline.ingest.evm.journal import Journal
 from pipeline.ingest.evm.line import EvmLine, Message, Told
 from pipeline.ingest.evm.openings import Openings
@@ -46,19 +47,18 @@ class Teller:
     def __init__(
         self, line: EvmLine, publisher: Publisher, watched: Watched, openings: Openings, reader: Reader,
         config: ChainConfig, resumed: Resumed, journal: Journal | None, reliability: Reliability,
+        replay: Sequence[EvmBlock] = (), told_again: int = 0,
     ) -> None:  # fmt: skip
         self._line, self.publisher, self.watched, self._openings = line, publisher, watched, openings
         self._reader, self._config, self._journal = reader, config, journal
         self._reliability = reliability
-        forgotten = (
-            resumed.last is not None and not resumed.next_offset
-        )  # from the journal: Kafka has nothing
-        self._replay = deque(resumed.records if forgotten else ())  # to be told again, in order
-        self.branch = Branch() if forgotten else resumed.branch
-        self.unfinal: list[Told] = [] if forgotten else list(resumed.unfinal)
-        self._run = -1 if forgotten or resumed.last is None else resumed.last["run"]
+        self._replay = deque(replay)  # of the journal: what the broker has forgotten, in order
+        self._told_again = told_again  # messages of the journal that the broker was told again
         self._replaying = False
-        self._cut = [] if forgotten else resumed.cut()
+        self.branch = resumed.branch
+        self.unfinal: list[Told] = list(resumed.unfinal)
+        self._run = -1 if resumed.last is None else resumed.last["run"]
+        self._cut = resumed.cut()
         self._offset = resumed.next_offset
         self.sent_at = time.monotonic()
 
@@ -239,6 +239,8 @@ class Teller:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             await asyncio.wait({sending}, timeout=SEND_WAIT_S)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             raise
 
     def _note(self, messages: Sequence[Message]) -> None:
@@ -297,7 +299,7 @@ class Teller:
     async def complete(self) -> None:
         """Finish what a kill cut off within its chunks: a head is taken back, all else told to its end."""
         cut = self.branch.open
-        if cut is None:
+        if cut is None or self._replay:  # what is told again tells its rest too
             return
         if cut.finality == "head":
             await self._send(self._line.messages(self.unfinal.pop().again("retracted", self.branch.highest)))
@@ -310,7 +312,9 @@ class Teller:
             return
         one = await self._reader.block(cut.number, self.watched.want())  # final at once: it can be read again
         made = await self._prepared(one, "final", first=cut.run == cut.number)
-        if made is None or _outline(made[0].records[: cut.chunk + 1]) != _outline(self._cut):
+        if made is None:
+            raise NoNode(f"no node gives a block {cut.number} that can be decoded")
+        if _outline(made[0].records[: cut.chunk + 1]) != _outline(self._cut):
             raise Stopped(
                 "other_block",
                 f"block {cut.number} is told up to chunk {cut.chunk} of {cut.chunks}, and now it is another one: if "
@@ -327,7 +331,8 @@ class Teller:
         """Tell again what was told of blocks that were heads, in that order and by those names, up to where blocks
         that were final at once come in between. Raises Stopped."""
         first, tip = self._replay[0], self.branch.tip
-        if tip is not None and first["finality"] == "head" and short(first["parent_hash"]) != tip[1]:
+        fresh = first["finality"] == "head" and not self.branch.seen(step_of(first))
+        if tip is not None and fresh and short(first["parent_hash"]) != tip[1]:
             raise Stopped(
                 "other_chain",
                 f"the nodes' block {tip[0]} is not the one that this data directory knows: use another --data-dir",
@@ -336,6 +341,8 @@ class Teller:
         while self._replay and not self._hole():
             await self._again()
         if not self._replay:
+            if self._journal is not None:
+                self._journal.told_again(self._told_again, True)
             await self.complete()
 
     def _hole(self) -> bool:
@@ -357,11 +364,14 @@ class Teller:
         await self._send(messages, verdicts, self._made_records())
         self._replaying = False
         if first["finality"] == "head":
-            self.unfinal.append(told)
+            self.unfinal = [*(one for one in self.unfinal if one.key != told.key), told]
         elif self.branch.open is None:
             self.unfinal = [one for one in self.unfinal if one.key != told.key]
         if first["finality"] == "retracted":
             await self._unwatch(self.watched.retract(told.number, told.hash))
+        self._told_again += len(chunks)
+        if self._journal is not None:
+            self._journal.told_again(self._told_again, False)
 
     def _watch_made_by(self, told: Told) -> None:
         """Contracts that a block as it was told made; a factory's transactions are kept whole."""

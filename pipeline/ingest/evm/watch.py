@@ -97,6 +97,7 @@ class Watched:
         self.version = 0
         self.dropped: tuple[str, ...] = ()  # told once, no longer in the settings: not watched
         self._left: list[dict[str, Any]] = []
+        self._marked: set[str] = set()  # addresses that are not reliable, for good
         self._first_sequence = first_sequence
         self._factories: dict[str, list[Factory]] = {}
         for factory in config.factories:
@@ -121,6 +122,8 @@ class Watched:
         dropped = set(self.dropped)
         for address, record in last.items():
             self._sequences[address] = record["sequence"]
+            if not record.get("reliable", True):
+                self._marked.add(address)
             known = self._restored(address, record)
             if known is not None:
                 self._known[address] = known
@@ -251,6 +254,7 @@ class Watched:
         return self._keep(Known(
             address, replace(factory.made, address=address), number, "factory", factory.address, factory.signature,
             (number, _lower(block_hash)), made.time, "complete", "watched", self._next(address),
+            address not in self._marked,
         ))  # fmt: skip
 
     def cover(self, address: str, coverage: Coverage) -> Known:
@@ -262,7 +266,10 @@ class Watched:
         """Note that a contract's balances do not follow from its logs; what is to be told of it, at once: before
         anything else is. None: it is noted already, or the contract is not watched any more."""
         known = self._known.get(address)
-        return self._amend(known, reliable=False) if known is not None and known.reliable else None
+        if known is None or not known.reliable:
+            return None
+        self._marked.add(address)
+        return self._amend(known, reliable=False)
 
     def _amend(self, known: Known, **changed: Any) -> Known:
         told = self._sequences.get(known.address, -1) >= known.sequence
