@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -28,6 +27,7 @@ from pipeline.ingest.evm.resume import Resumed, contracts_of, held_by_kafka, las
 from pipeline.ingest.evm.teller import Rival, Teller
 from pipeline.ingest.evm.watch import Known, Watched
 from pipeline.ingest.publish import BLOCKS, Published, Publisher
+from pipeline.ingest.waiting import within
 from pipeline.ingest.xrpl.start import StartError
 from pipeline.settings import Settings
 from schemas.codec import Codec
@@ -122,9 +122,7 @@ class EvmIngest:
         self.standby, self.follower = True, None
         self._tell(self)
         while not held.held.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_AGAIN_S):
-                    await held.held.wait()
+            await within(held.held, ASK_AGAIN_S)
             self._tell(self)
         self.standby = False
         held.free.clear()

@@ -21,8 +21,8 @@ from pipeline.ingest.evm.nodes import NoNode
 from pipeline.ingest.ledgers import Stopped
 from pipeline.ingest.publish import Published
 from pipeline.ingest.xrpl.start import StartError
-from pipeline.ingest_telling import Telling, no_broker, until_told, wrong
-from pipeline.metrics import MetricsError, NodeFigures
+from pipeline.ingest_telling import UNHEALTHY_S, Telling, no_broker, node_figures, until_told, wrong
+from pipeline.metrics import MetricsError
 from pipeline.metrics_evm import EvmFigures, show_evm
 from pipeline.settings import Settings
 from schemas.registry import NotRegistered
@@ -30,7 +30,6 @@ from topics.broker import BrokerError
 from topics.producer import NoSuchTopic, Producer
 from topics.schema_registry import RegistryError
 
-UNHEALTHY_S = 60.0  # behind the nodes and nothing published for so long
 ENDS = (NoNode, StartError, ChainError, Stopped, BrokerError, NoSuchTopic, RegistryError, NotRegistered,
         PositionOverflow, Unusable)  # fmt: skip
 
@@ -188,14 +187,7 @@ class _Command:
                 ingest.name, of["latest"], of["block"], of["final"], of["verified_up_to"], of.get("unfinal", 0),
                 of.get("reorgs", 0), of.get("deepest", 0), of.get("retracted", 0), bool(of.get("too_deep")),
                 bool(of["failed"]), ingest.seconds_behind(), ingest.log_range, of["caught"],
-                [
-                    NodeFigures(
-                        node.name, node.usable,
-                        1 / (1 + node.state.failures + node.state.distrusted) if node.usable else 0.0,
-                        node.state.requests, dict(node.state.errors),
-                    )
-                    for node in (ingest.nodes.nodes if ingest.nodes else ())
-                ],
+                node_figures(ingest.nodes.nodes if ingest.nodes else ()),
             ))  # fmt: skip
         return found
 

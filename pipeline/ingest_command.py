@@ -23,7 +23,7 @@ from pipeline.ingest.xrpl.follow import Forked
 from pipeline.ingest.xrpl.node import Unusable
 from pipeline.ingest.xrpl.nodes import NoNode
 from pipeline.ingest.xrpl.start import StartError
-from pipeline.ingest_telling import Telling, no_broker, until_told, wrong
+from pipeline.ingest_telling import UNHEALTHY_S, Telling, no_broker, node_figures, until_told, wrong
 from pipeline.metrics import MetricsError
 from pipeline.settings import Settings
 from pipeline.xrpl_ingest import Wanted, XrplIngest
@@ -31,8 +31,6 @@ from schemas.registry import NotRegistered
 from topics.broker import BrokerError
 from topics.producer import NoSuchTopic, Producer
 from topics.schema_registry import RegistryError
-
-UNHEALTHY_S = 60.0  # behind the nodes and nothing published for so long
 
 
 def ingest_files(
@@ -150,13 +148,7 @@ class Figures:
 
     @staticmethod
     def nodes(ingest: XrplIngest) -> list[metrics.NodeFigures]:
-        return [
-            metrics.NodeFigures(
-                node.name, node.usable, 1 / (1 + node.state.failures + node.state.distrusted) if node.usable else 0.0,
-                node.state.requests, dict(node.state.errors),
-            )
-            for node in (ingest.nodes.nodes if ingest.nodes else ())
-        ]  # fmt: skip
+        return node_figures(ingest.nodes.nodes if ingest.nodes else ())
 
     @staticmethod
     def health(ingest: XrplIngest) -> tuple[bool, dict[str, Any]]:

@@ -6,17 +6,19 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import orjson
 
 from pipeline.ingest.publish import Published
+from pipeline.metrics import NodeFigures
 from pipeline.settings import Settings
 from topics.broker import bootstrap_servers
 
 TELL_S = 0.1  # to the supervisor
 PRINT_S = 5.0  # to a person
+UNHEALTHY_S = 60.0  # behind the nodes and nothing published for so long
 
 
 class Telling:
@@ -96,6 +98,17 @@ def no_broker(settings: Settings) -> str:
     except ValueError as error:
         return f"setting {error}"
     return ""
+
+
+def node_figures(nodes: Iterable[Any]) -> list[NodeFigures]:
+    """The nodes of an ingest, of either kind, for Prometheus."""
+    return [
+        NodeFigures(
+            node.name, node.usable, 1 / (1 + node.state.failures + node.state.distrusted) if node.usable else 0.0,
+            node.state.requests, dict(node.state.errors),
+        )
+        for node in nodes
+    ]  # fmt: skip
 
 
 def wrong(message: str, status: int) -> int:

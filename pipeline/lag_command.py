@@ -42,6 +42,7 @@ from pipeline import metrics
 from pipeline.app import make_codec, quiet_clients
 from pipeline.domain.lag import HEALTHY, INGESTED, ChainLag, Limits, PartitionLag, Report, State, worst
 from pipeline.domain.lag_look import Mark
+from pipeline.ingest_telling import wrong
 from pipeline.lag.watch import NoBroker, Target, find_target, watching
 from pipeline.settings import Settings
 from topics.broker import BrokerError
@@ -68,7 +69,7 @@ class Asked:
 def lag(settings: Settings, asked: Asked) -> int:
     """0 all is well, 1 something is not (or the broker does not answer), 2 the call was wrong."""
     if asked.serve and (asked.watch or asked.as_json):
-        return _wrong("--serve goes with neither --watch nor --json", 2)
+        return wrong("--serve goes with neither --watch nor --json", 2)
     quiet_clients()
     try:
         target = find_target(settings)
@@ -78,9 +79,9 @@ def lag(settings: Settings, asked: Asked) -> int:
             return asyncio.run(_until_told(_watch(settings, target, asked)))
         return asyncio.run(_once(settings, target, asked))
     except (NoBroker, ValueError) as error:
-        return _wrong(str(error), 2)
+        return wrong(str(error), 2)
     except (BrokerError, RegistryError, metrics.MetricsError) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
 
 
 def _limits(asked: Asked) -> Limits:
@@ -322,8 +323,3 @@ def _plain(line: str) -> str:
 def _print_json(report: Report, target: Target) -> None:
     sys.stdout.buffer.write(orjson.dumps(as_json(report, target), option=orjson.OPT_APPEND_NEWLINE))
     sys.stdout.buffer.flush()
-
-
-def _wrong(message: str, status: int) -> int:
-    sys.stderr.write(f"tidebook: {message}\n")
-    return status

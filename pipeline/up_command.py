@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from pipeline.demo import owned
 from pipeline.ingest.chains import ChainError
 from pipeline.ingest.evm.config import ConfigError
 from pipeline.ingest.xrpl.address import AddressError, parse_addresses
+from pipeline.ingest_telling import wrong
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
 from pipeline.up import INGEST, INGEST_EVM, Up, run_up
@@ -36,14 +36,14 @@ def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
         with owned(settings.data_dir):
             asyncio.run(_shown(up))
     except (AddressError, ConfigError) as error:
-        return _wrong(str(error), 2)
+        return wrong(str(error), 2)
     except ChildFailed as error:
-        _wrong(str(error), 1)
-        return _wrong(
+        wrong(str(error), 1)
+        return wrong(
             f"logs are in {settings.data_dir / 'logs'}; whatever was acknowledged is in the stores", 1
         )
     except (ChainError, BrokerError, TopicsRefused, RuntimeError, OSError, ValueError) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     children = up.supervisor.children if up.supervisor else {}
     return 3 if any(children[name].status.get("gaps") for name in up.ingests if name in children) else 0
 
@@ -142,8 +142,3 @@ def _table(up: Up, seconds: float) -> Table:
             name, str(told.get("block", "")), _behind(supervisor, name) if name in ROLES else "", said
         )
     return table
-
-
-def _wrong(message: str, status: int) -> int:
-    sys.stderr.write(f"tidebook: {message}\n")
-    return status

@@ -52,7 +52,7 @@ async def tail(
                 raise BrokerError(
                     url, f"{topic} partition {partition}: no answer from offset {reached} of {end} on"
                 )
-            if start <= begin or enough(values):
+            if enough(values) or start <= begin:
                 return Tail(values, reached)
 
 

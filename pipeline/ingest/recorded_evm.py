@@ -38,7 +38,7 @@ from pipeline.domain.evm_proof import Head, judge_block
 from pipeline.domain.proof_errors import Contradiction
 from pipeline.domain.verdict import Level
 from pipeline.ingest.chains import Chain
-from pipeline.ingest.evm.line import in_chunks
+from pipeline.ingest.evm.line import in_chunks, of_verdict
 from pipeline.ingest.ledgers import Stopped
 from pipeline.ingest.publish import Published, Publisher
 from pipeline.ingest.recorded import recorded_files
@@ -144,18 +144,6 @@ class EvmReady:
     def block(self) -> EvmBlock:
         """The block's header fields, as in every chunk."""
         return self.chunks[0][0]
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What a verdict needs of it, by the names that `Watermark.block` reads."""
-        block = self.block
-        return {
-            "ledger_index": block["block_number"],
-            "ledger_hash": block["block_hash"],
-            "parent_hash": block["parent_hash"],
-            "close_time": block["time"],
-            "run": block["run"],
-        }
 
 
 class EvmLine:
@@ -305,7 +293,7 @@ async def publish_evm_recording(
             verdicts = [
                 verdict
                 for one in blocks
-                for verdict in publisher.watermark.block(one.told, source, one.checks)
+                for verdict in publisher.watermark.block(of_verdict(one.block), source, one.checks)
             ]
             await publisher.blocks([chunk for one in blocks for chunk in one.chunks], verdicts)
         if stopped is not None and stopped.reason != "end":

@@ -8,10 +8,8 @@ hash chains, of headers whose hashes were recomputed. docs/decisions/0010.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from pipeline.domain.branch import Branch, short
@@ -26,7 +24,6 @@ from pipeline.ingest.evm.teller import Teller, Unfit
 
 BACKFILL_BLOCKS: Final = 256  # at once
 LIVE_BLOCKS: Final = 32
-LATENCIES_KEPT: Final = 10_000
 
 
 @dataclass
@@ -46,7 +43,6 @@ class Figures:
     deepest: int = 0
     too_deep: str = ""  # why nothing goes on, while it is so
     waiting: str = ""  # for what, while nothing goes on
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
 
 
 class EvmFollower:
@@ -159,14 +155,11 @@ class EvmFollower:
     async def _extend(self, top: int) -> bool:
         """New blocks on top."""
         first, last = self.next, min(top, self.next + LIVE_BLOCKS - 1)
-        started = time.monotonic()
         if first == last:
             fetched = [await self._reader.block(first, self.teller.watched.want())]
         else:
             fetched = await self._reader.range(first, last, self.teller.watched.want())
-        told = await self.teller.publish(self.teller.fitting(fetched), "head")
-        self.figures.latencies.append(time.monotonic() - started)
-        return told
+        return await self.teller.publish(self.teller.fitting(fetched), "head")
 
     # What stays, what goes
 

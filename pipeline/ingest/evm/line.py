@@ -44,6 +44,17 @@ def in_chunks(transactions: Sequence[EvmTransaction], record: Record, encode: En
     return [(one, encode(one)) for one in records]
 
 
+def of_verdict(block: EvmBlock) -> dict[str, Any]:
+    """What a verdict needs of a block, by the names that `Watermark.block` reads."""
+    return {
+        "ledger_index": block["block_number"],
+        "ledger_hash": block["block_hash"],
+        "parent_hash": block["parent_hash"],
+        "close_time": block["time"],
+        "run": block["run"],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """One block as it was told: all of its chunks, as head or as final at once."""

@@ -18,6 +18,7 @@ from pipeline.domain.evm_rlp import Malformed, data, header_hash, quantity, requ
 from pipeline.domain.proof_errors import Unprovable
 from pipeline.ingest.evm.errors import Missing, NodeError, NoNode, NotFound, Unusable, Wrong, legible
 from pipeline.ingest.evm.node import Node, Terms, name_of, number_of
+from pipeline.ingest.waiting import within
 
 __all__ = ["Missing", "NoNode", "Nodes", "Tag"]
 
@@ -86,11 +87,7 @@ class Nodes:
     async def wait(self, seconds: float) -> None:
         """Until there is news, at most so long."""
         self.news.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self.news.wait()
-        except TimeoutError:
-            return
+        await within(self.news, seconds)
 
     def troubles(self) -> str:
         """What each node that can't be asked said last."""

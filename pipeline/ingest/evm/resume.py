@@ -75,11 +75,15 @@ def is_enough(records: Sequence[EvmBlock]) -> bool:
 async def held_by_kafka(url: str, codec: Codec, chain: Chain) -> Resumed:
     """What the chain's partition holds. Raises StartError where it holds another chain, BrokerError."""
 
-    def records_of(values: Sequence[bytes]) -> list[EvmBlock]:
-        return [_decoded(codec, value, chain) for value in values]
+    records: list[EvmBlock] = []
 
-    found = await tail(url, BLOCKS, chain.partition, lambda values: is_enough(records_of(values)))
-    resumed = fold(records_of(found.values))
+    def enough(values: Sequence[bytes]) -> bool:
+        nonlocal records
+        records = [_decoded(codec, value, chain) for value in values]
+        return is_enough(records)
+
+    found = await tail(url, BLOCKS, chain.partition, enough)
+    resumed = fold(records)
     resumed.next_offset = found.next_offset
     return resumed
 

@@ -18,7 +18,7 @@ from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.ingest.evm.config import ChainConfig
 from pipeline.ingest.evm.errors import NoNode
 from pipeline.ingest.evm.journal import Journal
-from pipeline.ingest.evm.line import EvmLine, Message, Told
+from pipeline.ingest.evm.line import EvmLine, Message, Told, of_verdict
 from pipeline.ingest.evm.openings import Openings
 from pipeline.ingest.evm.read import Fetched, Reader
 from pipeline.ingest.evm.reliable import Reliability, alert_of
@@ -169,10 +169,6 @@ class Teller:
         except RecordedError as error:
             await self._refuse(Stopped("undecodable", str(error), one.number, _item(one)), one)
             return None
-        except Stopped as stopped:
-            stopped.place, stopped.item = one.number, _item(one)
-            await self._refuse(stopped, one)
-            return None
         return told, messages, self._made_records()
 
     def _decoded(self, one: Fetched) -> tuple[dict[str, Any], list[EvmTransaction]]:
@@ -250,12 +246,8 @@ class Teller:
                 self.branch.take(step)
 
     def _verdict(self, record: EvmBlock, source: str) -> list[Verdict]:
-        facts = {
-            "ledger_index": record["block_number"], "ledger_hash": record["block_hash"],
-            "close_time": record["time"], "run": record["run"], "parent_hash": record["parent_hash"],
-        }  # fmt: skip
         checks: list[Check] = [{**check} for check in record["checks"]]  # type: ignore[typeddict-item]
-        return self.publisher.watermark.block(facts, source, checks)
+        return self.publisher.watermark.block(of_verdict(record), source, checks)
 
     @property
     def _number(self) -> int:

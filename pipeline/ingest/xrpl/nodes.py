@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.ingest.waiting import within
 from pipeline.ingest.xrpl.address import SETTING, Address
 from pipeline.ingest.xrpl.node import Node, NodeError, NotFound, NotSynced, Unreachable, Unusable
 
@@ -84,11 +85,7 @@ class Nodes:
     async def wait(self, seconds: float) -> None:
         """Until there is news, at most so long."""
         self.news.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self.news.wait()
-        except TimeoutError:
-            return
+        await within(self.news, seconds)
 
     def troubles(self) -> str:
         """What each node that can't be asked said last."""
