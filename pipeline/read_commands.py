@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.app import open_books, open_history
-from pipeline.domain.balances import BalanceRow, balance_rows
 from pipeline.domain.decode.xrpl_address import decode_account
 from pipeline.ingest.chains import Chain, ChainError, ChainRegister
 from pipeline.report import book_balances
@@ -21,6 +21,9 @@ from sinks import exports
 from sinks.clickhouse_client import DirectoryInUse, QueryError
 
 EXPORTS = ("balances", "nfts", "mpts", "escrows", "channels", "assets")
+
+
+EVM_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 
 
 class ReadError(ValueError):
@@ -45,10 +48,15 @@ def export_rows(settings: Settings, what: str, at: int | None, chain: str | None
 
 def owner_balances(settings: Settings, owner: str, at: int | None, chain: str | None, as_json: bool) -> int:
     """`tidebook balances OWNER`."""
-    try:
-        decode_account(owner)
-    except ValueError as error:
-        return _wrong(f"{owner!r} is no XRPL address: {error}")
+    if EVM_ADDRESS.fullmatch(owner):
+        owner = owner.lower()
+    else:
+        try:
+            decode_account(owner)
+        except ValueError as error:
+            return _wrong(
+                f"{owner!r} is neither an XRPL address ({error}) nor an EVM one (0x and 40 hex digits)"
+            )
 
     def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
         with _history(settings) as history:
@@ -114,26 +122,32 @@ def _place(history: Any, chain: Chain, at: int | None) -> int | None:
     """The ledger to show, checked: it must lie within what is kept."""
     if at is None:
         return None
+    table, number = ("evm_blocks", "block_number") if is_evm(chain) else ("xrpl_ledgers", "ledger_index")
+    kept = " AND finality != 'retracted'" if is_evm(chain) else ""
     ends = next(history.query(
-        "SELECT count() AS n, min(ledger_index) AS first, max(ledger_index) AS last"
-        f" FROM xrpl_ledgers WHERE chain_number = {chain.number}"
+        f"SELECT count() AS n, min({number}) AS first, max({number}) AS last"
+        f" FROM {table} WHERE chain_number = {chain.number}{kept}"
     ))  # fmt: skip
     if not ends["n"] or not ends["first"] <= at <= ends["last"]:
         raise ReadError(
-            f"--at {at} lies outside the ledgers kept of {chain.name}: {ends['first']}-{ends['last']}"
+            f"--at {at} lies outside the {'blocks' if is_evm(chain) else 'ledgers'} kept of {chain.name}: "
+            f"{ends['first']}-{ends['last']}"
         )
     return at
 
 
-def _balances(settings: Settings, history: Any, chain: Chain, at: int | None) -> Iterator[BalanceRow]:
+def is_evm(chain: Chain) -> bool:
+    """Is it an EVM chain?"""
+    return chain.name.startswith("eip155:")
+
+
+def _balances(settings: Settings, history: Any, chain: Chain, at: int | None) -> Iterator[Mapping[str, Any]]:
     """Now: what TigerBeetle has. At an earlier ledger: the sum of the transfers up to it."""
     if at is not None:
-        question = exports.accounts(chain.number, at)
-        accounts = exports.account_balances(history.query(question.sql, question.parameters))
-        return balance_rows(accounts)
+        return _ask(history, exports.export("balances", chain.number, at))
     books = open_books(settings)
     try:
-        return iter(list(balance_rows(book_balances(books, history, chain.number))))
+        return iter(list(exports.balances_of(book_balances(books, history, chain.number))))
     finally:
         books.close()
 

@@ -33,13 +33,17 @@ def book_balances(books: Any, history: Any, chain_number: int) -> Iterator[Accou
         part = refs[start : start + BATCH_MAX]
         rows = books.lookup_accounts_packed(b"".join(map(account_id, part)))
         found = {
-            row[0]: int.from_bytes(row[4], "little") - int.from_bytes(row[2], "little")
+            row[0]: (_difference(row[4], row[2]), _difference(row[3], row[1]))
             for row in (
                 ACCOUNT_STRUCT.unpack_from(rows, at) for at in range(0, len(rows), ACCOUNT_DTYPE.itemsize)
             )
         }
         for ref in part:
-            yield AccountBalance(*ref, found.get(account_id(ref), 0))
+            yield AccountBalance(*ref, *found.get(account_id(ref), (0, 0)))
+
+
+def _difference(credits: bytes, debits: bytes) -> int:
+    return int.from_bytes(credits, "little") - int.from_bytes(debits, "little")
 
 
 def make_report(books: Any, history: Any, chain_name: str, chain_number: int) -> dict[str, Any]:

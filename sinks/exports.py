@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.domain.account import AccountCode
-from pipeline.domain.balances import AccountBalance, balance_rows
+from pipeline.domain.balances import AccountBalance, balance_rows, bare
 from pipeline.domain.decode.evm_transfers import ZERO_ADDRESS
 from pipeline.domain.evm_asset import NATIVE
 
@@ -47,7 +47,9 @@ def accounts(chain_number: int, at: int | None = None) -> Export:
 def account_balances(rows: Iterable[Row]) -> Iterator[AccountBalance]:
     """Rows of `accounts` as the domain takes them."""
     for row in rows:
-        yield AccountBalance(row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]))
+        yield AccountBalance(
+            row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]), int(row["pending"])
+        )
 
 
 def gas_report(chain_number: int, owner: str | None = None) -> Export:
@@ -140,16 +142,19 @@ _ACCOUNTS: Final = (
 _HOLDER, _GAS = int(AccountCode.HOLDER), int(AccountCode.GAS)
 
 
-def _balances(rows: Iterable[Row]) -> Iterator[Row]:
-    """Rows of `accounts` of one chain → its balances."""
-    found = list(rows)
-    yield from _evm_balances(row for row in found if row["asset"].startswith("eip155:"))
-    others = (row for row in found if not row["asset"].startswith("eip155:"))
-    for row in balance_rows(account_balances(others)):
+def balances_of(accounts: Iterable[AccountBalance]) -> Iterator[Row]:
+    """The accounts of one chain, as the books or their transfers have them → what `export balances` prints."""
+    found = list(accounts)
+    yield from _evm_balances(one for one in found if one.asset.startswith("eip155:"))
+    for row in balance_rows(one for one in found if not one.asset.startswith("eip155:")):
         yield {**row}
 
 
-def _evm_balances(rows: Iterable[Row]) -> Iterator[Row]:
+def _balances(rows: Iterable[Row]) -> Iterator[Row]:
+    return balances_of(account_balances(rows))
+
+
+def _evm_balances(accounts: Iterable[AccountBalance]) -> Iterator[Row]:
     """{account, asset, available, locked, pending} by asset and account: integers, in the asset's smallest unit.
 
     Assets without their chain: `erc20:<contract>`, `erc721:<contract>` (tokens of the collection, as balanceOf
@@ -160,12 +165,12 @@ def _evm_balances(rows: Iterable[Row]) -> Iterator[Row]:
     """
     held: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     paid: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        asset, units, pending = row["asset"].split("/", 1)[1], int(row["units"]), int(row["pending"])
-        if row["code"] == _GAS:
-            paid[row["owner"]] = units, pending
-        elif row["code"] == _HOLDER:
-            for account, sign in ((row["owner"], 1), (ZERO_ADDRESS, -1)):
+    for key, code, owner, _, units, pending in accounts:
+        asset = bare(key)
+        if code == _GAS:
+            paid[owner] = units, pending
+        elif code == _HOLDER:
+            for account, sign in ((owner, 1), (ZERO_ADDRESS, -1)):
                 held[asset, account][0] += sign * units
                 held[asset, account][1] += sign * pending
     for (asset, account), (units, pending) in sorted(held.items()):

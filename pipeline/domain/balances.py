@@ -27,6 +27,7 @@ class AccountBalance(NamedTuple):
     owner: str
     subject: str
     units: int
+    pending: int = 0  # what blocks that are not final yet would add
 
 
 class BalanceRow(TypedDict):
@@ -52,7 +53,7 @@ def balance_rows(accounts: Iterable[AccountBalance]) -> Iterator[BalanceRow]:
     """Rows by asset and account; NFT books and the books' own control accounts are left out."""
     held: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     issued: dict[str, int] = defaultdict(int)
-    for asset, code, owner, _, units in accounts:
+    for asset, code, owner, _, units, _ in accounts:
         name = bare(asset)
         if name.startswith("nft:") or (code != _AVAILABLE and code not in _LOCKED):
             continue

@@ -61,6 +61,36 @@ def test_the_report_proves_the_run(run, expected):
     assert "BROKEN" not in ended.out and CHAIN in ended.out
 
 
+def exported(*arguments):
+    ended = tidebook(*arguments, "--chain", CHAIN, "--json")
+    assert ended.status == 0, ended.err
+    return ended.rows
+
+
+def test_balances_are_whole_units_now_at_the_block_and_of_one_owner(run, expected):
+    """From the books and from their transfers; as the changes of balances add up."""
+    data_dir = run[0]
+    now = exported("export", "balances", "--data-dir", data_dir)
+    assert now == exported("export", "balances", "--at", 17173049, "--data-dir", data_dir)
+    sums: dict[tuple[str, str], int] = defaultdict(int)
+    for row in asked(data_dir, "SELECT account, asset, change FROM evm_balance_changes"):
+        sums[row["account"], row["asset"]] += int(row["change"])
+    held = {(row["account"], row["asset"]): int(row["available"]) for row in now if "gas_paid" not in row}
+    zero = "0x" + "0" * 40
+    assert {key: units for key, units in held.items() if key[0] != zero} == {
+        k: v for k, v in sums.items() if v
+    }
+    paid = {row["account"]: int(row["gas_paid"]) for row in now if "gas_paid" in row}
+    assert sum(paid.values()) == sum(int(receipt["total_fee_wei"]) for receipt in expected["receipts"])
+    owner = max(sums, key=lambda key: sums[key])[0]
+    mine = exported("balances", owner.upper().replace("0X", "0x"), "--data-dir", data_dir)
+    assert mine == [row for row in now if row["account"] == owner] and mine
+    wrong = tidebook("export", "balances", "--at", 5, "--chain", CHAIN, "--data-dir", data_dir)
+    assert wrong.status == 1 and "outside the blocks kept of eip155:1: 17173049-17173049" in wrong.err
+    wrong = tidebook("balances", "0x12", "--chain", CHAIN, "--data-dir", data_dir)
+    assert wrong.status == 2 and "nor an EVM one" in wrong.err
+
+
 def test_gas_accounts_are_the_senders_receipts_to_the_wei(run, expected):
     recorded = json.loads(gzip.decompress(DATA.read_bytes()))["input"]["eth_getBlockReceipts"]
     paid: dict[str, int] = defaultdict(int)
