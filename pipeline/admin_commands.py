@@ -27,6 +27,9 @@ BENCHES = {
     "books": "tests.bench.bench_engine",
     "ingest": "tests.bench.bench_ingest",
     "ingest-evm": "tests.bench.bench_ingest_evm",
+    "intake": "tests.bench.bench_intake",
+    "reads": "tests.bench.bench_reads",
+    "applications": "tests.bench.bench_applications",
     "ingest-memory": "tests.bench.bench_ingest_memory",
     "pipeline": "tests.bench.bench_pipeline",
 }

@@ -15,6 +15,7 @@ from pipeline.agents.assets import AssetsRole
 from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
 from pipeline.agents.runtime import SETUP_EXIT, Role, Worker
+from pipeline.ingest.apps_config import AppsConfigError, read_apps
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from schemas.loader import by_topic, schemas
@@ -64,11 +65,14 @@ def make_role(name: str, settings: Settings) -> Role:
     """One role by name: books, assets or history."""
     codec = make_codec(settings)
     if name == "books":
-        return BooksRole(lambda: open_books(settings), codec)
+        return BooksRole(lambda: open_books(settings), codec, settings.applications_dir)
     if name == "history":
-        return HistoryRole(lambda: open_history(settings), codec)
+        embedded = settings.clickhouse_port and not settings.clickhouse_url
+        served = (settings.clickhouse_dir, settings.clickhouse_port) if embedded else None
+        return HistoryRole(lambda: open_history(settings), codec, served)
     if name == "assets":
-        return AssetsRole(codec, int(by_topic()["assets.changes.v1"].topic["partitions"]))
+        partitions = int(by_topic()["assets.changes.v1"].topic["partitions"])
+        return AssetsRole(codec, partitions, read_apps(settings.apps_config))
     raise ValueError(f"no role {name!r}; there are {', '.join(ROLES)}")
 
 
@@ -98,7 +102,7 @@ def work(name: str, settings: Settings, supervised: bool) -> int:
 
     try:
         return asyncio.run(main())
-    except metrics.MetricsError as error:
+    except (metrics.MetricsError, AppsConfigError) as error:
         sys.stderr.write(f"tidebook work {name}: {error}\n")
         return SETUP_EXIT
 

@@ -15,6 +15,7 @@ import typer
 from pipeline.books_cli import books_app
 from pipeline.chain_cli import ingest_app, lag, node, up
 from pipeline.cli_options import AsJson, At, ChainName, DataDir, fail, settings_or_fail
+from pipeline.serve_cli import keys_app, serve
 
 app = typer.Typer(
     name="tidebook",
@@ -33,7 +34,8 @@ app.add_typer(topics_app, name="topics")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(decode_app, name="decode")
 app.add_typer(books_app, name="books")
-for _command in (up, lag, node):
+app.add_typer(keys_app, name="keys")
+for _command in (up, lag, node, serve):
     app.command()(_command)
 
 
@@ -281,7 +283,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm or ingest-memory (ledgers)."
+            help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm, ingest-memory (ledgers), applications, "
+            "intake or reads."
         ),
     ],
     transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,

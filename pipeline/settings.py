@@ -19,7 +19,9 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """Where everything is. Each field is one environment variable."""
 
-    model_config = SettingsConfigDict(env_prefix="TIDEBOOK_", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TIDEBOOK_", env_ignore_empty=True, frozen=True, populate_by_name=True
+    )
 
     data_dir: Path = Field(Path("tidebook-data"), description="Directory of all embedded stores.")
     kafka_url: str = Field(
@@ -87,10 +89,41 @@ class Settings(BaseSettings):
         description="EVM chains to follow: their nodes, contracts and modes (form: deploy/evm.example.toml).",
     )
 
+    api_host: str = Field("127.0.0.1", description="Address that `tidebook serve` listens on.")
+    api_port: int = Field(8480, ge=1, le=65535, description="Port that `tidebook serve` listens on.")
+    api_body_max: int = Field(
+        8 << 20, ge=1024, description="Largest body of a request that `tidebook serve` reads, in bytes."
+    )
+    apps_config: Path | None = Field(
+        None,
+        description="Applications whose chain assets are watched: issuers, treasuries, attestors "
+        "(form: deploy/apps.example.toml).",
+    )
+    webhooks_config: Path | None = Field(
+        None,
+        description="Signed webhooks: name, secret's variable, topic (form: deploy/webhooks.example.toml).",
+    )
+    clickhouse_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port on 127.0.0.1 where the history role answers ClickHouse's HTTP interface for chDB; 0: none.",
+    )
+
     @property
     def books_dir(self) -> Path:
         """Embedded books."""
         return self.data_dir / "books"
+
+    @property
+    def applications_dir(self) -> Path:
+        """States of the applications' topics, one file per topic."""
+        return self.data_dir / "applications"
+
+    @property
+    def intake_dir(self) -> Path:
+        """The intake's journal and API keys."""
+        return self.data_dir / "intake"
 
     @property
     def clickhouse_dir(self) -> Path:

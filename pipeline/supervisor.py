@@ -67,11 +67,11 @@ class Supervisor:
         self._past: list[Child] = []  # ended and replaced: what they published counts
         log_dir.mkdir(parents=True, exist_ok=True)
 
-    async def start(self, name: str, arguments: Sequence[str]) -> Child:
-        """Start `tidebook <arguments> --supervised` as a child called `name`."""
+    async def start(self, name: str, arguments: Sequence[str], env: Mapping[str, str] | None = None) -> Child:
+        """Start `tidebook <arguments> --supervised` as a child called `name`; `env` is told to it alone."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "pipeline.cli", *arguments, "--supervised",
-            env=self._env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env={**self._env, **(env or {})}, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, limit=1 << 24,
             start_new_session=True,  # a Ctrl-C is ours to pass on, in order
         )  # fmt: skip

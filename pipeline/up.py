@@ -1,10 +1,13 @@
 """`tidebook up`: everything in one go, following chains until it is told to stop.
 
 Starts what is not configured (the embedded broker; a recorded node that plays the chain that ships with
-Tidebook, where neither XRPL nodes nor EVM chains are named), then the roles and an ingest for the XRP Ledger
-and one for the EVM chains as child processes. A child that was killed is started again; a defect, or an ingest
-that can't go on, ends everything: somebody must look. While it runs, `up.json` in
+Tidebook, where neither XRPL nodes nor EVM chains are named), then as child processes the roles, the applications'
+intake (`serve`) and an ingest for the XRP Ledger and one for the EVM chains. A child that was killed is started
+again; a defect, or an ingest that can't go on, ends everything: somebody must look. While it runs, `up.json` in
 the data directory names its broker and ports, so that other commands find them.
+
+What the intake has accepted in former lives is published again before any role reads: a broker that forgets, as the
+embedded one does, then has it in the order in which it was accepted, and nothing new comes before it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -22,8 +27,12 @@ from pathlib import Path
 import orjson
 
 from pipeline.agents.runtime import AGAIN_EXIT
+from pipeline.api.journal import FILE as JOURNAL_FILE
+from pipeline.api.publishing import republish
 from pipeline.app import ROLES
+from pipeline.catalog import APPLICATIONS
 from pipeline.demo import default_recording, environment
+from pipeline.ingest.apps_config import read_apps
 from pipeline.ingest.chains import LOCAL_FIRST, ChainRegister, chain_partitions
 from pipeline.ingest.evm.config import ChainConfig, read_config
 from pipeline.lag.watch import UP_FILE
@@ -32,7 +41,8 @@ from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker, Supervisor, free_port
 from topics.apply import apply_topics
 
-INGEST, INGEST_EVM = "ingest", "ingest-evm"  # names of the children
+INGEST, INGEST_EVM, SERVE = "ingest", "ingest-evm", "serve"  # names of the children
+HISTORY = "history"
 RESTARTS_MAX = 5  # of one child within RESTARTS_S
 RESTARTS_S = 600.0
 
@@ -47,6 +57,9 @@ class Up:
     kafka_url: str = ""
     node_url: str = ""  # of the recorded node; "": nodes are configured
     web: str = ""
+    api: str = ""  # where `serve` answers
+    clickhouse_url: str = ""  # where the history role answers for chDB; "": a server is configured
+    republished: int = 0  # events of former lives that were told to the broker
     supervisor: Supervisor | None = None
     evm: Mapping[str, ChainConfig] = field(default_factory=dict)  # EVM chains that are followed
     restarts: dict[str, list[float]] = field(default_factory=dict)
@@ -61,14 +74,35 @@ class Up:
             del told[INGEST]
         return told
 
+    def arguments(self, name: str) -> list[str]:
+        """Command line of a child."""
+        return [SERVE] if name == SERVE else self.ingests.get(name, ["work", name])
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """What one child alone is told: the history role where to answer for chDB, `serve` to ask it there."""
+        if not self.clickhouse_url:
+            return {}
+        if name == SERVE:
+            return {"TIDEBOOK_CLICKHOUSE_URL": self.clickhouse_url}
+        port = self.clickhouse_url.rpartition(":")[2]
+        return {"TIDEBOOK_CLICKHOUSE_PORT": port} if name == HISTORY else {}
+
+    async def start(self, name: str) -> None:
+        """Start a child."""
+        assert self.supervisor is not None
+        await self.supervisor.start(name, self.arguments(name), self.environment_of(name))
+
 
 async def run_up(up: Up, watch: Callable[[Up, float], None]) -> None:
     """Until SIGINT or SIGTERM, or until an ingest with an end is through and all of it is applied.
 
-    Raises ConfigError (a wrong TIDEBOOK_EVM_CONFIG), ChildFailed, BrokerError, RuntimeError.
+    Raises ConfigError, AppsConfigError (a wrong TIDEBOOK_EVM_CONFIG, TIDEBOOK_APPS_CONFIG), ChildFailed,
+    BrokerError, JournalError, RuntimeError.
     """
     if up.settings.evm_config is not None:
         up.evm = read_config(up.settings.evm_config, os.environ)
+    read_apps(up.settings.apps_config)  # wrong? say it before anything runs
+    _addresses(up)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,17 +111,56 @@ async def run_up(up: Up, watch: Callable[[Up, float], None]) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     async with _broker(up, logs) as broker, _node(up):
         await apply_topics(up.kafka_url, chains=_partitions(up.settings, up.evm))
-        up.supervisor = supervisor = Supervisor(logs, _environment(up, embedded=broker is not None))
+        env = _environment(up, embedded=broker is not None)
+        await _republish(up, env.get("TIDEBOOK_EPOCH", up.settings.epoch))
+        up.supervisor = supervisor = Supervisor(logs, env)
         with _told(up):
             try:
-                for role in ROLES:
-                    await supervisor.start(role, ["work", role])
-                for name, arguments in up.ingests.items():
-                    await supervisor.start(name, arguments)
+                for name in (*ROLES, SERVE, *up.ingests):
+                    await up.start(name)
                 await _watched(up, broker, stop, watch)
             finally:
+                await supervisor.stop([SERVE])  # what it has accepted is published before it ends
                 await supervisor.stop(list(up.ingests))
                 await supervisor.stop()
+
+
+def _addresses(up: Up) -> None:
+    """Where `serve` and chDB answer. Raises RuntimeError where the port is not free."""
+    settings = up.settings
+    host, port = settings.api_host, settings.api_port
+    try:
+        family, kind, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `serve` itself
+            probe.bind(address)
+    except OSError as error:
+        raise RuntimeError(
+            f"setting TIDEBOOK_API_PORT: can't listen on {host}:{port}: {error.strerror}; "
+            "stop what listens there, or choose another port"
+        ) from None
+    up.api = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    if not settings.clickhouse_url:
+        up.clickhouse_url = f"http://127.0.0.1:{settings.clickhouse_port or free_port()}"
+
+
+def accepted(settings: Settings) -> int:
+    """How many events the intake's journal holds, of all lives; 0 where there is none."""
+    path = settings.intake_dir / JOURNAL_FILE
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT max(seq) FROM events").fetchone()[0] or 0)
+    except sqlite3.OperationalError:  # not made yet
+        return 0
+
+
+async def _republish(up: Up, epoch: str) -> None:
+    """Tell the broker what the intake has accepted and this incarnation of the topics does not hold."""
+    folder = up.settings.intake_dir
+    if (folder / JOURNAL_FILE).exists():
+        up.republished = await republish(folder, up.kafka_url, epoch, [row.topic for row in APPLICATIONS])
 
 
 def _partitions(settings: Settings, evm: Iterable[str]) -> int:
@@ -143,6 +216,8 @@ def _told(up: Up):  # type: ignore[no-untyped-def]
         "xrpl_urls": up.node_url or up.settings.xrpl_urls,
         "evm_config": str(up.settings.evm_config.absolute()) if up.settings.evm_config else "",
         "web": up.web,
+        "api": up.api,
+        "clickhouse_url": up.clickhouse_url,
     }
     draft.write_bytes(orjson.dumps(told))
     draft.replace(path)
@@ -171,7 +246,10 @@ async def _watched(
 
 
 def _through(up: Up) -> bool:
-    """Every ingest has published its last ledger or block, and every role has applied all of it."""
+    """Every ingest has published its last ledger or block, and every role has applied all of it.
+
+    `serve` has no end of its own, so nobody waits for it.
+    """
     supervisor = up.supervisor
     assert supervisor is not None
     ingests = [supervisor.children[name] for name in up.ingests]
@@ -198,4 +276,4 @@ async def _revive(up: Up) -> None:
         if (code >= 0 and code != AGAIN_EXIT) or len(recent) >= RESTARTS_MAX:
             supervisor.check()
         up.restarts[name] = [*recent, time.monotonic()]
-        await supervisor.start(name, up.ingests.get(name, ["work", name]))
+        await up.start(name)

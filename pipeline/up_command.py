@@ -10,15 +10,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from pipeline.api.journal import JournalError
 from pipeline.app import ROLES
 from pipeline.demo import owned
+from pipeline.ingest.apps_config import AppsConfigError
 from pipeline.ingest.chains import ChainError
 from pipeline.ingest.evm.config import ConfigError
 from pipeline.ingest.xrpl.address import AddressError, parse_addresses
 from pipeline.ingest_telling import wrong
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
-from pipeline.up import INGEST, INGEST_EVM, Up, run_up
+from pipeline.up import INGEST, INGEST_EVM, SERVE, Up, accepted, run_up
 from topics.apply import TopicsRefused
 from topics.broker import BrokerError
 
@@ -35,14 +37,14 @@ def run(settings: Settings, ingest_options: list[str], pace_s: float) -> int:
             parse_addresses(settings.xrpl_urls)
         with owned(settings.data_dir):
             asyncio.run(_shown(up))
-    except (AddressError, ConfigError) as error:
+    except (AddressError, AppsConfigError, ConfigError) as error:
         return wrong(str(error), 2)
     except ChildFailed as error:
         wrong(str(error), 1)
         return wrong(
             f"logs are in {settings.data_dir / 'logs'}; whatever was acknowledged is in the stores", 1
         )
-    except (ChainError, BrokerError, TopicsRefused, RuntimeError, OSError, ValueError) as error:
+    except (ChainError, BrokerError, JournalError, TopicsRefused, RuntimeError, OSError, ValueError) as error:
         return wrong(str(error), 1)
     children = up.supervisor.children if up.supervisor else {}
     return 3 if any(children[name].status.get("gaps") for name in up.ingests if name in children) else 0
@@ -81,10 +83,20 @@ def _line(up: Up, seconds: float | None) -> str:
     return (
         (f"{seconds:6.1f} s  " if seconds is not None else "ended: ")
         + "; ".join(said)
+        + f"; api {up.api}: {_serving(up)}"
         + "; messages behind: "
         + ", ".join(f"{role} {_behind(supervisor, role)}" for role in ROLES)
         + "".join(f"; OPEN GAP {gap[0]}-{gap[1]}" for gap in gaps if gap)
     )
+
+
+def _serving(up: Up) -> str:
+    """How many events the intake has accepted, this time and before."""
+    child = up.supervisor.children.get(SERVE) if up.supervisor else None
+    if child is None or not child.status.get("ready"):
+        return "starting"
+    again = f", {up.republished:,} of former lives told again" if up.republished else ""
+    return f"{accepted(up.settings):,} events accepted{again}"
 
 
 def _ledgers(told: Mapping[str, Any]) -> str:
@@ -117,7 +129,8 @@ def _blocks(told: Mapping[str, Any]) -> str:
 def _table(up: Up, seconds: float) -> Table:
     sources = [source for source in (up.node_url or up.settings.xrpl_urls, ", ".join(up.evm)) if source]
     table = Table(
-        title=f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   holdings {up.web}   Ctrl-C ends",
+        title=f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   api {up.api}   holdings {up.web}   "
+        "Ctrl-C ends",
         title_justify="left",
     )
     for column in ("role", "block", "messages behind", "said"):
@@ -125,7 +138,7 @@ def _table(up: Up, seconds: float) -> Table:
     supervisor = up.supervisor
     if supervisor is None:
         return table
-    for name in (INGEST, INGEST_EVM, *ROLES):
+    for name in (INGEST, INGEST_EVM, SERVE, *ROLES):
         child = supervisor.children.get(name)
         if child is None:
             continue
@@ -136,6 +149,8 @@ def _table(up: Up, seconds: float) -> Table:
             for chain, of in _evm_chains(up).items():
                 table.add_row(f"ingest {chain}", str(of.get("block", "")), "", said or _blocks(of))
             continue
+        if name == SERVE:
+            said = said or _serving(up)
         if name == INGEST:
             said = said or f"verified up to {told.get('verified_up_to', -1)}"
         table.add_row(

@@ -199,6 +199,9 @@ def _guard(form: Any, names: Names, made: dict[str, Guard]) -> Guard | None:
             return lambda value: made[form](value)
         form = names[form]
     if isinstance(form, list):
+        if len(form) == 2 and form[0] == "null" and not _is_primitive(form[1]):
+            inner = _guard(form[1], names, made)
+            return inner and (lambda value: value is not None and inner(value))
         risky = any(_guard(branch, names, made) and not _is_primitive(branch) for branch in form)
         return (lambda value: fault(form, value, names) is not None) if risky else None
     if isinstance(form, dict):
@@ -234,6 +237,7 @@ def _record_guard(form: dict[str, Any], names: Names, made: dict[str, Guard]) ->
     count = len(form["fields"])
     ranges: list[tuple[str, int, int]] = []
     others: list[tuple[str, Guard]] = []
+    optional: list[tuple[str, Guard]] = []  # an application's topic has one for each of its event types
 
     def suspicious(record: Any) -> bool:
         if len(record) != count:
@@ -242,8 +246,12 @@ def _record_guard(form: dict[str, Any], names: Names, made: dict[str, Guard]) ->
             value = record[name]
             if value.__class__ is not int or not low <= value <= high:
                 return True
-        for name, check in others:  # noqa: SIM110 (a plain loop is a third faster here)
+        for name, check in others:  # a plain loop is a third faster than any() here
             if check(record[name]):
+                return True
+        for name, check in optional:
+            value = record[name]
+            if value is not None and check(value):
                 return True
         return False
 
@@ -253,5 +261,6 @@ def _record_guard(form: dict[str, Any], names: Names, made: dict[str, Guard]) ->
         if isinstance(field["type"], str) and field["type"] in RANGES:
             ranges.append((field["name"], *RANGES[field["type"]]))
         elif check is not None:
-            others.append((field["name"], check))
+            is_optional = isinstance(field["type"], list)
+            (optional if is_optional else others).append((field["name"], check))
     return suspicious

@@ -1,7 +1,8 @@
 """Freezing: how the registry grows when a schema changes, and what it may never do.
 
 Pure functions over entries. A schema whose resolution form equals the last version of its subject keeps its
-id; any other gets the next id and version, if a reader with it can read everything the last version wrote.
+id; any other gets the next id and version, if a reader with it can read everything that any version wrote: topics
+are kept for ever.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +20,14 @@ def freeze(entries: Sequence[Entry], schemas: Iterable[Schema]) -> tuple[tuple[E
         last = latest(frozen, schema.subject)
         if last is not None and last.schema == schema.resolution:
             continue
-        errors = [] if last is None else backward_errors(schema.resolution, last.schema)
-        if last is not None and errors:
-            problems += [
-                f"{schema.subject}: not BACKWARD compatible with version {last.version}: {e}" for e in errors
-            ]
+        faults = [
+            f"{schema.subject}: not BACKWARD compatible with version {entry.version}: {error}"
+            for entry in frozen
+            if entry.subject == schema.subject
+            for error in backward_errors(schema.resolution, entry.schema)
+        ]
+        if faults:
+            problems += faults
             continue
         next_id = max((entry.id for entry in frozen), default=0) + 1
         version = 1 if last is None else last.version + 1

@@ -6,15 +6,23 @@ Times are integers in the unit that the comment names; keys stand in the order t
 
 from typing import Literal, TypedDict
 
+ANCHORS_EVENTS_V1 = "anchors.events.v1"
+APPLICATIONS_OUTCOMES_V1 = "applications.outcomes.v1"
+APPLICATIONS_STATES_V1 = "applications.states.v1"
+ASSETS_ACTIVITY_V1 = "assets.activity.v1"
 ASSETS_CHANGES_V1 = "assets.changes.v1"
 BOOKS_ACCOUNTS_V1 = "books.accounts.v1"
 BOOKS_TRANSFERS_V1 = "books.transfers.v1"
+CHAIN_OUTBOX_V1 = "chain.outbox.v1"
 CHAINS_VERDICTS_V1 = "chains.verdicts.v1"
 CONTROL_ALERTS_V1 = "control.alerts.v1"
 EVM_BLOCKS_V1 = "evm.blocks.v1"
 EVM_CONTRACTS_V1 = "evm.contracts.v1"
 GAS_CHARGES_V1 = "gas.charges.v1"
+PEOPLE_DATA_V1 = "people.data.v1"
+POSITIONS_EVENTS_V1 = "positions.events.v1"
 QUARANTINE_V1 = "quarantine.v1"
+TOKENS_EVENTS_V1 = "tokens.events.v1"
 XRPL_LEDGERS_V1 = "xrpl.ledgers.v1"
 XRPL_STATES_V1 = "xrpl.states.v1"
 
@@ -47,6 +55,799 @@ ContractCoverage = Literal["complete", "opened", "partial", "unknown"]
 ContractStatus = Literal["watched", "retracted", "dropped"]
 
 Action = Literal["created", "modified", "deleted"]
+
+
+class AnchorAccountOpened(TypedDict):
+    """An account in the books for a user or a merchant: nobody is paid who has none."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+
+
+class AnchorMerchantRegistered(TypedDict):
+    """A merchant: who may be named by claims of its anchors and have merchant accounts. The event's key is
+    its id."""
+
+    # What it is called.
+    name: str
+    # Anchors that it serves: GROCERY, UTILITY, FUEL.
+    anchors: list[str]
+
+
+class AnchorAttestorRegistered(TypedDict):
+    """Who may attest fulfilments of anchors. The event's key is its id."""
+
+    # Its Ed25519 public key (RFC 8032): 64 hex digits.
+    public_key: str
+    # Anchors whose fulfilment it attests: GROCERY, UTILITY, FUEL.
+    anchors: list[str]
+
+
+class AnchorAttestorRevoked(TypedDict):
+    """An attestor's signature counts no more for events after this one."""
+
+    # Why.
+    reason: str | None
+
+
+class AnchorAuthorized(TypedDict):
+    """A user sets units of SOVR aside for an anchor: USER → SYSTEM_BUFFER."""
+
+    # Who spends.
+    user: str
+    # GROCERY, UTILITY or FUEL.
+    anchor: str
+    # Whole units of SOVR.
+    amount: str
+    # The only merchant who may be named by the claim; null = any who serves the anchor.
+    merchant: str | None
+    # Its end: claim and fulfilment must be before it.
+    expires_at: int
+
+
+class AnchorClaimed(TypedDict):
+    """An authorization becomes the anchor's obligation: SYSTEM_BUFFER → ANCHOR."""
+
+    # Registered merchant who will deliver; null = the authorization's, or none.
+    merchant: str | None
+
+
+class AnchorFulfilled(TypedDict):
+    """What was promised was delivered, and an attestor has signed for it: ANCHOR → TREASURY, the units are
+    spent."""
+
+    # What the fulfilment rests on, e.g. a receipt's number or hash; the signature covers its SHA-256.
+    proof: str
+    # Registered attestor who signed.
+    attestor: str
+    # When it signed, as it stands in the signed message.
+    attested_at: int
+    # Ed25519 signature (128 hex digits) of the line tidebook/fulfilment/1, a line feed, and the JSON {amount,
+    # anchor, attested_at, authorization_id, proof_sha256} in this order without spaces; amount is the
+    # authorization's, a string; attested_at in milliseconds; proof_sha256 64 hex digits in lower case.
+    signature: str
+
+
+class AnchorAuthorizationExpired(TypedDict):
+    """An authorization has reached its end unfulfilled: the units go back to the user."""
+
+    # Why.
+    reason: str | None
+
+
+class AnchorDeposited(TypedDict):
+    """Value enters an account: TREASURY → customer."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+
+
+class AnchorWithdrawn(TypedDict):
+    """Value leaves an account: customer → TREASURY."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+
+
+class AnchorPaid(TypedDict):
+    """A user pays. Its event id is the payment's id."""
+
+    # User who pays.
+    payer: str
+    # Who is paid.
+    payee: str
+    # USER or MERCHANT.
+    payee_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+
+
+class AnchorRefunded(TypedDict):
+    """A payment, or part of it, goes back; all refunds together are at most the payment."""
+
+    # Event id of the payment.
+    reference: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+    # Why.
+    reason: str | None
+
+
+class AnchorFeeCharged(TypedDict):
+    """A fee: customer → FEE_POOL."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+    # Event id of what it is charged for.
+    reference: str | None
+    # Why.
+    reason: str | None
+
+
+class AnchorEscrowLocked(TypedDict):
+    """Units of a user are locked: a pending transfer to ESCROW. The event's key is the escrow's id."""
+
+    # User whose units are locked.
+    owner: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+    # The only one who may be paid by a release; null = anybody.
+    beneficiary: str | None
+    # When the lock ends; null = never.
+    expires_at: int | None
+
+
+class AnchorEscrowReleased(TypedDict):
+    """An escrow is paid out, once; what is not released goes back to its owner."""
+
+    # Who is paid.
+    recipient: str
+    # USER or MERCHANT.
+    recipient_type: str
+    # Units as a decimal; null = all that is locked.
+    amount: str | None
+
+
+class AnchorEscrowVoided(TypedDict):
+    """An escrow is given up: all goes back to its owner."""
+
+    # Why.
+    reason: str | None
+
+
+class AnchorEscrowLapsed(TypedDict):
+    """An escrow has reached its end: all goes back to its owner."""
+
+    # Why.
+    reason: str | None
+
+
+class AnchorSettled(TypedDict):
+    """A merchant is paid out in the real world: MERCHANT → TREASURY. Its event id is the settlement's id."""
+
+    # Merchant who is paid out.
+    merchant: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
+    amount: str
+
+
+class AnchorSettlementReversed(TypedDict):
+    """A payout did not arrive: the whole settlement back, once."""
+
+    # Event id of the settlement.
+    reference: str
+    # Why.
+    reason: str | None
+
+
+class AnchorAccountFrozen(TypedDict):
+    """An account takes and gives nothing until it is thawed."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Why.
+    reason: str | None
+
+
+class AnchorAccountThawed(TypedDict):
+    """A frozen account is active again."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Why.
+    reason: str | None
+
+
+class AnchorAccountClosed(TypedDict):
+    """An empty account is closed for good."""
+
+    # Whose account it is: a user id or a merchant id.
+    owner: str
+    # USER or MERCHANT.
+    account_type: str
+    # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    asset: str
+    # Why.
+    reason: str | None
+
+
+class AnchorEvent(TypedDict):
+    """S4: authorizations of anchors and the other flows of its books: deposits, payments, fees, escrows,
+    settlements."""
+
+    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
+    # same id for ever.
+    event_id: str
+    # Event type; the field of that name in lower case holds what it says, all others are null.
+    type: str
+    # Authorization that it is about; for other flows their subject, or the owner's id.
+    authorization_id: str
+    # Who acts; null where a service does.
+    user_id: str | None
+    # Application that tells it; empty for none.
+    app_id: str
+    # Client of the API key that sent it; clock and chain for the pipeline's own.
+    client: str
+    # The client's name for the request.
+    idempotency_key: str
+    # Way it came: api, webhook:<name>, clock (an end that time has reached), chain:<chain>.
+    source: str
+    # Event time: when it happened; rules judge time by it.
+    at: int
+    # When the intake took it in.
+    recorded_at: int
+    # ACCOUNT_OPENED: an account in the books for a user or a merchant: nobody is paid who has none.
+    account_opened: AnchorAccountOpened | None
+    # MERCHANT_REGISTERED: a merchant: who may be named by claims of its anchors and have merchant accounts.
+    # The event's key is its id.
+    merchant_registered: AnchorMerchantRegistered | None
+    # ATTESTOR_REGISTERED: who may attest fulfilments of anchors. The event's key is its id.
+    attestor_registered: AnchorAttestorRegistered | None
+    # ATTESTOR_REVOKED: an attestor's signature counts no more for events after this one.
+    attestor_revoked: AnchorAttestorRevoked | None
+    # AUTHORIZED: a user sets units of SOVR aside for an anchor: USER → SYSTEM_BUFFER.
+    authorized: AnchorAuthorized | None
+    # CLAIMED: an authorization becomes the anchor's obligation: SYSTEM_BUFFER → ANCHOR.
+    claimed: AnchorClaimed | None
+    # FULFILLED: what was promised was delivered, and an attestor has signed for it: ANCHOR → TREASURY, the
+    # units are spent.
+    fulfilled: AnchorFulfilled | None
+    # AUTHORIZATION_EXPIRED: an authorization has reached its end unfulfilled: the units go back to the user.
+    authorization_expired: AnchorAuthorizationExpired | None
+    # DEPOSITED: value enters an account: TREASURY → customer.
+    deposited: AnchorDeposited | None
+    # WITHDRAWN: value leaves an account: customer → TREASURY.
+    withdrawn: AnchorWithdrawn | None
+    # PAID: a user pays. Its event id is the payment's id.
+    paid: AnchorPaid | None
+    # REFUNDED: a payment, or part of it, goes back; all refunds together are at most the payment.
+    refunded: AnchorRefunded | None
+    # FEE_CHARGED: a fee: customer → FEE_POOL.
+    fee_charged: AnchorFeeCharged | None
+    # ESCROW_LOCKED: units of a user are locked: a pending transfer to ESCROW. The event's key is the escrow's
+    # id.
+    escrow_locked: AnchorEscrowLocked | None
+    # ESCROW_RELEASED: an escrow is paid out, once; what is not released goes back to its owner.
+    escrow_released: AnchorEscrowReleased | None
+    # ESCROW_VOIDED: an escrow is given up: all goes back to its owner.
+    escrow_voided: AnchorEscrowVoided | None
+    # ESCROW_LAPSED: an escrow has reached its end: all goes back to its owner.
+    escrow_lapsed: AnchorEscrowLapsed | None
+    # SETTLED: a merchant is paid out in the real world: MERCHANT → TREASURY. Its event id is the settlement's
+    # id.
+    settled: AnchorSettled | None
+    # SETTLEMENT_REVERSED: a payout did not arrive: the whole settlement back, once.
+    settlement_reversed: AnchorSettlementReversed | None
+    # ACCOUNT_FROZEN: an account takes and gives nothing until it is thawed.
+    account_frozen: AnchorAccountFrozen | None
+    # ACCOUNT_THAWED: a frozen account is active again.
+    account_thawed: AnchorAccountThawed | None
+    # ACCOUNT_CLOSED: an empty account is closed for good.
+    account_closed: AnchorAccountClosed | None
+
+
+class EventOutcome(TypedDict):
+    """What became of an application's event: applied, or refused and why. One message per event."""
+
+    # The event.
+    event_id: str
+    # Topic that it stands in.
+    topic: str
+    # Its type.
+    type: str
+    # Its key: asset, position, account or authorization.
+    key: str
+    # applied, or refused: nothing of it happened.
+    status: str
+    # Why it was refused, in one word.
+    reason: str
+    # Field of the event at fault.
+    field: str
+    # The same in one line.
+    detail: str
+    # Event time.
+    at: int
+
+
+class ApplicationState(TypedDict):
+    """A state that an event has changed: of an asset, a user, a position, an account, … One message per
+    change; the newest of a key is what is."""
+
+    # The topic's key: <domain>/<kind>/<id>.
+    state: str
+    # assets, positions, tokens or anchors.
+    domain: str
+    # What it is a state of, e.g. asset, position, account.
+    kind: str
+    # Which one.
+    id: str
+    # How often it was changed: 1, 2, …
+    version: int
+    # The state as JSON, amounts as decimal strings; empty where it is no more.
+    value: str
+    # It is no more.
+    gone: bool
+    # Event that led to it.
+    event_id: str
+    # Time of that event.
+    at: int
+
+
+class UserRegistered(TypedDict):
+    """A user: who may own assets and act. Nothing personal: a reference of the application's own."""
+
+    # Addresses on chains that are the user's: <chain>/<address>.
+    addresses: list[str]
+
+
+class ChainObserved(TypedDict):
+    """What a chain has done with a token of an application's issuers, or a transaction that one of its
+    treasuries has paid: S0's XRPL sync, final facts alone."""
+
+    # token = a token moved; fee = a treasury paid a transaction's fee.
+    kind: str
+    # Chain it happened on, e.g. xrpl:0.
+    chain: str
+    # Key of the token, <chain>/nft:<NFTokenID>, <chain>/mpt:<issuance id> or <chain>/erc721:<contract>/<token
+    # id>; null for a fee.
+    token: str | None
+    # minted, transferred, burnt: a token, or units of an MPT issuance (transferred), went from holder to
+    # holder; issued, changed, destroyed: the MPT issuance itself; opened: it stood there in the starting
+    # state; paid: a fee.
+    action: str
+    # Holder before, <chain>/<address>; null = did not exist. The payer of a fee.
+    from_address: str | None
+    # Holder after, <chain>/<address>; null = exists no more.
+    to_address: str | None
+    # Units that moved (opened: that the holder had); of issued, changed and destroyed the units outstanding
+    # after it; of a fee its drops or wei.
+    amount: str
+    # Hash of the transaction.
+    tx_hash: str
+    # Ledger index or block number.
+    block: int
+    # Place of the transaction in the block; -1 = the starting state after that block.
+    transaction_index: int
+    # Place of the change in the transaction.
+    change_index: int
+
+
+class AppRegistered(TypedDict):
+    """An application whose assets these are."""
+
+    # Name of the application.
+    title: str
+    # Addresses that issue its tokens: <chain>/<address>.
+    issuers: list[str]
+    # Addresses that hold the tokens in its custody and pay its users' gas: <chain>/<address>.
+    treasuries: list[str]
+
+
+class AssetEntry(TypedDict):
+    """An asset's entry in the global list (S0's asset_registry) and what its state starts with."""
+
+    # Kind of asset, the application's own word, e.g. card.
+    asset_type: str
+    # Title.
+    title: str
+    # Picture.
+    thumbnail_url: str | None
+    # User who issues it; null = the application.
+    issuer_user_id: str | None
+    # Id of the tag that it is bound to (TapMint); unique.
+    nfc_uuid: str | None
+    # MPT issuance on the XRP Ledger, 48 hex digits; unique.
+    mpt_issuance_id: str | None
+    # Key of its token on a chain: <chain>/nft:<NFTokenID>, <chain>/mpt:<issuance id> or
+    # <chain>/erc721:<contract>/<token id>; unique. Null = none, or not known before it is minted.
+    token: str | None
+    # First owner; null = MINTED tells. In custody of the chain the holder's user is the owner.
+    owner_user_id: str | None
+    # managed (by the application) or onchain; hybrid comes of units sent to the chain.
+    custody_type: str
+    # pack or bundle for what is meant to hold other assets.
+    container_type: str | None
+
+
+class AssetMinted(TypedDict):
+    """The asset is there from now on (S0's MINTED)."""
+
+    # First owner, where the entry names none.
+    to_user_id: str | None
+    # Key of its token, where the entry could not know it.
+    token: str | None
+    # Transaction that minted the token on the chain.
+    tx_hash: str | None
+
+
+class AssetTransferred(TypedDict):
+    """A whole asset with all that is in it, or units of one, to somebody else."""
+
+    # Who owns it from now on.
+    to_user_id: str
+    # Who owned it; needed for units where a service acts.
+    from_user_id: str | None
+    # Units of a fractioned asset, a whole number; null = the whole asset.
+    units: str | None
+
+
+class AssetFractioned(TypedDict):
+    """One piece becomes n units in a book of their own, all of them the owner's."""
+
+    # How many units: 2 to 10^12.
+    fraction_count: int
+
+
+class AssetMerged(TypedDict):
+    """Whoever holds all units has one piece again."""
+
+    # Why, in a word or a line; nothing personal.
+    reason: str | None
+
+
+class PackCreated(TypedDict):
+    """Assets are put into a container, which is the asset of the event."""
+
+    # pack (of plain assets) or bundle (of containers too).
+    container_type: str
+    # Assets that go in, all of the container's owner.
+    contents: list[str]
+
+
+class PackOpened(TypedDict):
+    """The content of a container is loose, and the opener's."""
+
+    # Tag that was read; must be the asset's own.
+    nfc_uuid: str | None
+
+
+class AssetBurned(TypedDict):
+    """The asset is no more; one whose token is on a chain is burnt by ONCHAIN_BURN."""
+
+    # Why, in a word or a line; nothing personal.
+    reason: str | None
+
+
+class AssetListed(TypedDict):
+    """For sale from now on."""
+
+    # Price above 0, decimal: of the whole asset, or of one unit.
+    price: str
+    # Currency of the price.
+    currency: str
+    # Units of a fractioned asset, a whole number; null = the whole asset.
+    units: str | None
+    # Whose units are listed, where a service acts.
+    seller_user_id: str | None
+    # Marketplace where it stands.
+    marketplace: str | None
+
+
+class AssetDelisted(TypedDict):
+    """Not for sale any more."""
+
+    # Whose listing of units ends, where a service acts.
+    seller_user_id: str | None
+    # Why, in a word or a line; nothing personal.
+    reason: str | None
+
+
+class AssetSold(TypedDict):
+    """The asset, or units of it, is the buyer's; it was listed at that price."""
+
+    # Buyer.
+    to_user_id: str
+    # Seller; needed for units where a service acts.
+    from_user_id: str | None
+    # Price as listed: of the whole asset, or of one unit.
+    price: str
+    # Currency of the price.
+    currency: str
+    # Units of a fractioned asset, a whole number; null = the whole asset.
+    units: str | None
+    # Marketplace where it stands.
+    marketplace: str | None
+
+
+class InternalGasCharge(TypedDict):
+    """Who paid which part of the gas of a transaction in managed custody."""
+
+    # User whose gas it is.
+    payer_user_id: str
+    # Native coin that the gas is paid in, e.g. XRP; its book is offchain/gas:<currency>.
+    currency: str
+    # What the transaction cost, in whole smallest units (drops, wei).
+    gas_required: str
+    # Part of it that the user paid.
+    gas_paid_by_user: str
+    # Part of it that the application's treasury paid; both parts make up the whole.
+    gas_paid_by_treasury: str
+    # Event id of the applied transaction of this asset that the gas was for.
+    related_transaction_id: str | None
+
+
+class InternalGasCoverage(TypedDict):
+    """Gas that a treasury paid for a user, with the treasury's transaction on the chain."""
+
+    # User whose gas it is.
+    payer_user_id: str
+    # Native coin that the gas is paid in, e.g. XRP; its book is offchain/gas:<currency>.
+    currency: str
+    # What the transaction cost, in whole smallest units (drops, wei).
+    gas_required: str
+    # Part of it that the user paid.
+    gas_paid_by_user: str
+    # Part of it that the application's treasury paid; both parts make up the whole.
+    gas_paid_by_treasury: str
+    # Transaction of the treasury, looked up on the chain: its payer must be a treasury of the application,
+    # its fee the part that the treasury paid.
+    treasury_tx_hash: str
+    # Event id of the applied transaction of this asset that the gas was for.
+    related_transaction_id: str | None
+
+
+class OnchainSend(TypedDict):
+    """Out of the application's custody to an address; done when the chain's transaction is known."""
+
+    # Where it goes: <chain>/<address>.
+    to_address: str
+    # Transaction that does it.
+    tx_hash: str
+    # Units of a fractioned asset, a whole number; null = the whole asset.
+    units: str | None
+    # Whose units go, where a service acts.
+    from_user_id: str | None
+
+
+class OnchainReceive(TypedDict):
+    """Into the application's custody; done when the chain's transaction is known."""
+
+    # Who owns it in the application's custody.
+    to_user_id: str
+    # Transaction that brings it to a treasury.
+    tx_hash: str
+    # Units of a fractioned asset, a whole number; null = the whole asset.
+    units: str | None
+
+
+class OnchainBurn(TypedDict):
+    """Burnt when the chain's transaction has burnt the token."""
+
+    # Transaction that does it.
+    tx_hash: str
+    # Why, in a word or a line; nothing personal.
+    reason: str | None
+
+
+class OnchainCancelled(TypedDict):
+    """A request that waits for a transaction which will not be."""
+
+    # Transaction that was waited for.
+    tx_hash: str
+    # Why, in a word or a line; nothing personal.
+    reason: str | None
+
+
+class AssetMetadataUpdated(TypedDict):
+    """What the asset is called and looks like from now on."""
+
+    # New title; null = as it was.
+    title: str | None
+    # New picture; null = as it was.
+    thumbnail_url: str | None
+
+
+class AssetScanned(TypedDict):
+    """Somebody has read the asset's tag."""
+
+    # Tag that was read; must be the asset's own.
+    nfc_uuid: str | None
+
+
+class StoryAdded(TypedDict):
+    """Somebody has told a story about the asset."""
+
+    # The application's id of the story.
+    story_id: str
+    # Title of the story.
+    title: str | None
+    # Where the content is kept; it may be personal, so it is never in the event itself.
+    content_uri: str | None
+    # Hash of the content.
+    content_hash: str | None
+
+
+class AssetViewed(TypedDict):
+    """Somebody has looked at the asset."""
+
+    # Where: page, feed, map, …
+    surface: str | None
+
+
+class PackTapped(TypedDict):
+    """Somebody has tapped a pack or bundle."""
+
+    # Tag that was read; must be the asset's own.
+    nfc_uuid: str | None
+
+
+class SocialAction(TypedDict):
+    """Something else that somebody did about the asset."""
+
+    # What: follow, save, …
+    action: str
+    # What it was done to, if not the asset itself.
+    target: str | None
+
+
+class ReactionAdded(TypedDict):
+    """Somebody has reacted."""
+
+    # Which: like, fire, …
+    reaction: str
+    # Story that it is to, if not the asset itself.
+    story_id: str | None
+
+
+class CommentAdded(TypedDict):
+    """Somebody has commented."""
+
+    # The application's id of the comment.
+    comment_id: str
+    # Comment that it answers.
+    reply_to: str | None
+    # Where the content is kept; it may be personal, so it is never in the event itself.
+    content_uri: str | None
+    # Hash of the content.
+    content_hash: str | None
+
+
+class AssetShared(TypedDict):
+    """Somebody has shared the asset."""
+
+    # Where to: link, message, a network's name.
+    channel: str
+
+
+class AssetActivity(TypedDict):
+    """S0: what applications, and the chains, tell of an application's assets: registry entries,
+    asset_transactions, asset_events, gas."""
+
+    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
+    # same id for ever.
+    event_id: str
+    # Event type; the field of that name in lower case holds what it says, all others are null.
+    type: str
+    # Asset that it is about; for entries of users and applications their id.
+    asset_id: str
+    # Who acts; null where a service does.
+    user_id: str | None
+    # Application that tells it; empty for none.
+    app_id: str
+    # Client of the API key that sent it; clock and chain for the pipeline's own.
+    client: str
+    # The client's name for the request.
+    idempotency_key: str
+    # Way it came: api, webhook:<name>, clock (an end that time has reached), chain:<chain>.
+    source: str
+    # Event time: when it happened; rules judge time by it.
+    at: int
+    # When the intake took it in.
+    recorded_at: int
+    # USER_REGISTERED: a user, the one that user ids stand for.
+    user_registered: UserRegistered | None
+    # CHAIN_OBSERVED: what a chain has done with an application's token or treasury.
+    chain_observed: ChainObserved | None
+    # APP_REGISTERED: an application and its addresses on chains.
+    app_registered: AppRegistered | None
+    # ASSET_REGISTERED: an asset's entry in the registry.
+    asset_registered: AssetEntry | None
+    # MINTED: the asset is there, and somebody's.
+    minted: AssetMinted | None
+    # TRANSFERRED: the asset, or units of it, to another user.
+    transferred: AssetTransferred | None
+    # FRACTIONED: one piece becomes units.
+    fractioned: AssetFractioned | None
+    # MERGED: units become one piece again.
+    merged: AssetMerged | None
+    # PACK_CREATED: assets are put into this one.
+    pack_created: PackCreated | None
+    # PACK_OPENED: what is in it is loose.
+    pack_opened: PackOpened | None
+    # BURNED: the asset is no more.
+    burned: AssetBurned | None
+    # LISTED: for sale.
+    listed: AssetListed | None
+    # DELISTED: not for sale any more.
+    delisted: AssetDelisted | None
+    # SOLD: sold at the listed price.
+    sold: AssetSold | None
+    # INTERNAL_GAS_CHARGE: gas in managed custody.
+    internal_gas_charge: InternalGasCharge | None
+    # INTERNAL_GAS_COVERAGE: gas that a treasury paid.
+    internal_gas_coverage: InternalGasCoverage | None
+    # ONCHAIN_SEND: out of the application's custody.
+    onchain_send: OnchainSend | None
+    # ONCHAIN_RECEIVE: into the application's custody.
+    onchain_receive: OnchainReceive | None
+    # ONCHAIN_BURN: the token is burnt on the chain.
+    onchain_burn: OnchainBurn | None
+    # ONCHAIN_CANCELLED: a request that waits for the chain ends.
+    onchain_cancelled: OnchainCancelled | None
+    # METADATA_UPDATED: title and picture.
+    metadata_updated: AssetMetadataUpdated | None
+    # SCANNED: somebody has read its tag.
+    scanned: AssetScanned | None
+    # STORY_ADDED: somebody has told a story of it.
+    story_added: StoryAdded | None
+    # VIEWED: somebody has looked at it.
+    viewed: AssetViewed | None
+    # PACK_TAPPED: somebody has tapped a pack.
+    pack_tapped: PackTapped | None
+    # SOCIAL_ACTION: somebody did something about it.
+    social_action: SocialAction | None
+    # REACTION_ADDED: a reaction.
+    reaction_added: ReactionAdded | None
+    # COMMENT_ADDED: a comment.
+    comment_added: CommentAdded | None
+    # SHARED: shared with others.
+    shared: AssetShared | None
 
 
 class AssetChange(TypedDict):
@@ -226,6 +1027,27 @@ class BookTransfers(TypedDict):
     time: int
     # In the order they were posted.
     transfers: list[BookTransfer]
+
+
+class ChainOutbox(TypedDict):
+    """An attestation to be written to a chain: S1's dual ledger. Whoever signs for the chain puts its digest
+    into a transaction (memo type tidebook/attestation); the pipeline reads it back from there."""
+
+    # Id of the attestation: its digest in lower case.
+    attestation_id: str
+    # S1's positionId: the position whose event is attested.
+    position_id: str
+    # Event that is attested.
+    event_id: str
+    # S1's kind: POSITION_CREATED or POSITION_STATE_CHANGED.
+    kind: str
+    # S1's payloadJson; of a state change {fromState, toState, reason, at}.
+    payload_json: str
+    # SHA-256 (64 hex digits) of the JSON {eventId, positionId, kind, payloadJson} in this order, without
+    # spaces, UTF-8: what the transaction carries.
+    digest: str
+    # Time of the event.
+    at: int
 
 
 class Check(TypedDict):
@@ -662,6 +1484,165 @@ class GasCharges(TypedDict):
     charges: list[GasCharge]
 
 
+class PersonData(TypedDict):
+    """Personal data, the only place that holds any: all other topics know a person by a reference and
+    documents by salted hashes. A tombstone of the same key erases it for ever; every balance, state and root
+    stays as it is."""
+
+    # Reference of the person, as the events of other topics have it: 16 to 64 letters and digits made by
+    # chance (in tokens.events.v1: 32 to 64 hex digits).
+    person: str
+    # What the data is about: profile, membership, patient, prescription, salt, …
+    kind: str
+    # When it was said.
+    at: int
+    # The data as a JSON object, with the salts of the person's hashes; null: there is none any more.
+    data: str | None
+
+
+class InstitutionRegistered(TypedDict):
+    """An institution that offers positions."""
+
+    # What it is called.
+    name: str
+    # Region it is in, e.g. EU.
+    region: str
+
+
+class AssetTemplateRegistered(TypedDict):
+    """A template of an institution's assets: their regional policy, and whether their positions are attested
+    on a chain. A template never changes."""
+
+    # Institution that it belongs to.
+    institution_id: str
+    # What it is called.
+    name: str
+    # On-chain switch: every event of its positions is queued as an attestation for the chain.
+    onchain_enabled: bool
+    # Regional policy: regions in which its assets, and holders whose region is told, may be; none =
+    # everywhere.
+    regions: list[str]
+    # Regional policy: currencies of its positions; none = all that the books know.
+    currencies: list[str]
+
+
+class PositionAssetRegistered(TypedDict):
+    """An asset of an institution: what positions are held in."""
+
+    # Template that it follows, one of the same institution.
+    template_id: str
+    # Institution that it belongs to.
+    institution_id: str
+    # Region it is in; the template's policy must allow it.
+    region: str
+    # What it is called.
+    name: str | None
+
+
+class PositionCreated(TypedDict):
+    """A position: money to be held in escrow for its holder. S1's POSITION_CREATED."""
+
+    # Institution of the asset.
+    institution_id: str
+    # Asset that it is a position of.
+    asset_id: str
+    # Whose position it is: owner of the escrow account, and who is paid where a release names nobody.
+    holder_reference: str
+    # Region of the holder; the template's policy must allow it.
+    holder_region: str | None
+    # Currency: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
+    currency: str
+    # Whole amount as a decimal, e.g. 100000.00; at most as many decimals as the currency has.
+    amount: str
+    # Reference of the institution's own.
+    external_reference: str | None
+    # State that it is created in: CREATED.
+    new_state: str
+    # When it expires if it was not funded before.
+    expires_at: int | None
+
+
+class PositionStateChanged(TypedDict):
+    """A position's step from one state to the next, and the money that goes with it. S1's
+    POSITION_STATE_CHANGED."""
+
+    # State before: must be the one that is held. CREATED, FUNDED, PARTIALLY_RELEASED.
+    previous_state: str
+    # State after: FUNDED, PARTIALLY_RELEASED, RELEASED, CANCELLED or EXPIRED, along S1's table.
+    new_state: str
+    # Why.
+    reason: str
+    # Whose account pays the whole amount into escrow; FUNDED needs it.
+    funder: str | None
+    # Units paid out as a decimal; PARTIALLY_RELEASED needs it, below the remainder; RELEASED pays all that
+    # remains.
+    amount_released: str | None
+    # Who is paid by a release; null = the holder.
+    recipient: str | None
+    # Date of the release as the institution has it.
+    release_date: int | None
+    # Invoice that a release pays.
+    invoice_reference: str | None
+
+
+class AttestationConfirmed(TypedDict):
+    """A transaction on a chain carries an attestation's digest: told by the pipeline from the chain's final
+    blocks."""
+
+    # The attestation: its digest, 64 hex digits.
+    attestation_id: str
+    # Chain, e.g. xrpl:0.
+    chain: str
+    # Hash of the transaction.
+    tx_hash: str
+    # Ledger index or block number.
+    block: int
+    # Place of the transaction in the block.
+    transaction_index: int
+
+
+class PositionEvent(TypedDict):
+    """S1: institutions, asset templates, assets and positions: what was created, and every change of a
+    position's state."""
+
+    # Id of the event: led_ and 32 hex digits of the hash of (topic, client, idempotency key); the same
+    # request has the same id for ever.
+    event_id: str
+    # Event type; the field of that name in lower case holds what it says, all others are null.
+    type: str
+    # Position that it is about; for registry entries their own id.
+    position_id: str
+    # Who acts; null where a service does.
+    user_id: str | None
+    # Application that tells it; empty for none.
+    app_id: str
+    # Client of the API key that sent it; clock and chain for the pipeline's own.
+    client: str
+    # The client's name for the request.
+    idempotency_key: str
+    # Way it came: api, webhook:<name>, clock (an end that time has reached), chain:<chain>.
+    source: str
+    # Event time: when it happened; rules judge time by it.
+    at: int
+    # When the intake took it in.
+    recorded_at: int
+    # INSTITUTION_REGISTERED: an institution that offers positions.
+    institution_registered: InstitutionRegistered | None
+    # ASSET_TEMPLATE_REGISTERED: a template of an institution's assets: their regional policy, and whether
+    # their positions are attested on a chain. A template never changes.
+    asset_template_registered: AssetTemplateRegistered | None
+    # POSITION_ASSET_REGISTERED: an asset of an institution: what positions are held in.
+    position_asset_registered: PositionAssetRegistered | None
+    # POSITION_CREATED: a position: money to be held in escrow for its holder. S1's POSITION_CREATED.
+    position_created: PositionCreated | None
+    # POSITION_STATE_CHANGED: a position's step from one state to the next, and the money that goes with it.
+    # S1's POSITION_STATE_CHANGED.
+    position_state_changed: PositionStateChanged | None
+    # ATTESTATION_CONFIRMED: a transaction on a chain carries an attestation's digest: told by the pipeline
+    # from the chain's final blocks.
+    attestation_confirmed: AttestationConfirmed | None
+
+
 class Header(TypedDict):
     """One header."""
 
@@ -699,6 +1680,909 @@ class Quarantined(TypedDict):
     value: bytes
     # Original headers.
     headers: list[Header]
+
+
+class AssociationCreated(TypedDict):
+    """An association: what members, plans, batches and circles belong to."""
+
+    # Name of the association; never a person's.
+    title: str
+    # Salted hash of its statute; null for none.
+    document_hash: str | None
+    # Reference of the salt that the hash was made with.
+    salt_id: str | None
+
+
+class MemberCreated(TypedDict):
+    """A member of an association, known by references alone."""
+
+    # Association that it belongs to.
+    association_id: str
+    # Key of the person in people.data.v1: 32 to 64 hex digits made by chance.
+    person: str
+    # Salted hash of the document: 64 hex digits; the document and its salt are in people.data.v1 or with the
+    # association.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class PatientApproved(TypedDict):
+    """A member is approved as a patient."""
+
+    # Association that it belongs to.
+    association_id: str
+    # Salted hash of the document: 64 hex digits; the document and its salt are in people.data.v1 or with the
+    # association.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+    # End of the approval; null: it has none.
+    valid_until: int | None
+
+
+class PrescriptionRegistered(TypedDict):
+    """A prescription of an approved patient: one item, up to a quantity, in a period."""
+
+    # Member that it is for.
+    patient_id: str
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # How much may be dispensed on it in all; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Unit of the quantity, e.g. g, ml, unit.
+    unit: str
+    # How much may be dispensed at once; null: no other limit.
+    dispensation_max: str | None
+    # Beginning of its validity.
+    valid_from: int
+    # End of its validity; at this time it is no longer valid.
+    valid_until: int
+    # Salted hash of the document: 64 hex digits; the document and its salt are in people.data.v1 or with the
+    # association.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class CultivationPlanCreated(TypedDict):
+    """What an association means to grow."""
+
+    # Association that it belongs to.
+    association_id: str
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # Planned harvest; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Unit of the quantity, e.g. g, ml, unit.
+    unit: str
+    # Beginning of the plan.
+    starts_at: int
+    # End of the plan.
+    ends_at: int
+
+
+class InputPurchased(TypedDict):
+    """Something was bought for the cultivation: recorded, not posted."""
+
+    # Association that it belongs to.
+    association_id: str
+    # Plan that it is for; null: for stock.
+    plan_id: str | None
+    # Reference of the supplier.
+    supplier_id: str
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # How much was bought; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Unit of the quantity, e.g. g, ml, unit.
+    unit: str
+    # What it cost; a decimal above 0 with up to 6 places.
+    amount: str
+    # Currency of the amount, e.g. BRL.
+    currency: str
+
+
+class BatchCreated(TypedDict):
+    """A batch of a cultivation plan."""
+
+    # Plan that it comes from.
+    plan_id: str
+    # Purchases that went into it.
+    input_ids: list[str]
+
+
+class InventoryReceived(TypedDict):
+    """An item of a batch came into stock."""
+
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # How much came in; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Unit of the quantity, e.g. g, ml, unit.
+    unit: str
+    # Code of the place; null where there is only one.
+    location: str | None
+
+
+class InventoryReserved(TypedDict):
+    """Part of the stock of a batch is set aside."""
+
+    # Batch whose stock it is.
+    batch_id: str
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # How much is set aside; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Prescription that it is set aside for; null: for any.
+    prescription_id: str | None
+
+
+class InventoryReleased(TypedDict):
+    """What a reservation still holds, or part of it, is free again."""
+
+    # How much is freed, a decimal above 0 with up to 6 places; null: all that it holds.
+    quantity: str | None
+
+
+class DispensationRecorded(TypedDict):
+    """An item of a batch was given to a patient on a prescription."""
+
+    # Prescription that it was given on.
+    prescription_id: str
+    # Batch that it was taken from.
+    batch_id: str
+    # Code of the item, e.g. flower.a, oil.10.
+    item: str
+    # How much was given; a decimal above 0 with up to 6 places.
+    quantity: str
+    # Reservation that it was taken from; null: from the free stock.
+    reservation_id: str | None
+
+
+class QualityCheckPassed(TypedDict):
+    """A batch passed its quality check and may be dispensed."""
+
+    # Id of the check.
+    check_id: str
+    # Hash of the report; null for none.
+    document_hash: str | None
+    # Reference of the salt that the hash was made with.
+    salt_id: str | None
+
+
+class QualityCheckFailed(TypedDict):
+    """A batch failed a quality check: it is blocked for ever."""
+
+    # Id of the check.
+    check_id: str
+    # Code of what was found, e.g. mould.
+    reason_code: str
+    # Hash of the report; null for none.
+    document_hash: str | None
+    # Reference of the salt that the hash was made with.
+    salt_id: str | None
+
+
+class AccountOpened(TypedDict):
+    """S3 AccountOpened: an economic account; its id is the event's account_id."""
+
+    # association, member, supplier or infra_company.
+    owner_type: str
+    # Whose it is: of a member a reference made by chance (a UUID or 32 to 64 hex digits, as mem_…), else a
+    # code; nothing personal.
+    owner_id: str
+    # Owner id of the association that the owner belongs to; restricted tokens move within one.
+    association_id: str | None
+
+
+class AccountStatusChanged(TypedDict):
+    """An economic account becomes active, blocked or, once empty, closed for ever."""
+
+    # active, blocked or closed.
+    status: str
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+
+
+class TokenTypeRegistered(TypedDict):
+    """S3 token_type: a further type of token; financial types are refused (regulated_structure_missing)."""
+
+    # Its id, e.g. SEEDLING; the event's account_id too.
+    token_type_id: str
+    # What it is.
+    name: str
+    # non_transferable, restricted (within one association, or between allowed owner types) or internal.
+    transferability: str
+    # What members see in its place.
+    visible_label: str
+    # What a unit gives, which decides over its name: prepaid, access, merit, governance; receivable, pool,
+    # yield, equity, debt are financial.
+    substance: str
+    # Whether it is a regulated instrument: then it is refused.
+    regulated_flag: bool
+    # Of a restricted type: owner types between which it moves beyond one association.
+    allowed_owner_types: list[str]
+
+
+class KybRecorded(TypedDict):
+    """What compliance found out about the business behind an account (KYB); associations, suppliers and
+    infrastructure companies need it for credit."""
+
+    # pending, approved, rejected or expired.
+    status: str
+    # Who has checked.
+    provider: str
+    # Id of the check at the provider.
+    reference_id: str | None
+    # End of an approval; null for none.
+    expires_at: int | None
+
+
+class CreditIssued(TypedDict):
+    """S3 CreditIssued: units for the account; of CREDIT within its limit, and owed from then on."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class CreditRedeemed(TypedDict):
+    """S3 CreditRedeemed: the account gives units up."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # use: spent for goods, what is owed stays; return: given back unused, so much less is owed.
+    purpose: str
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class TokenTransferred(TypedDict):
+    """Units go to another account, as far as the type's transferability allows."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # Account that gets them.
+    to_account_id: str
+    # Of PO_SHARE: the order whose shares they are.
+    purchase_order_id: str | None
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class PurchaseOrderCreated(TypedDict):
+    """S3 PurchaseOrderCreated: an order that accounts may take shares of."""
+
+    # Its id.
+    purchase_order_id: str
+    # Most shares that may be issued: a decimal of 14 + 6 digits.
+    shares_total: str
+    # Account of the supplier.
+    supplier_account_id: str | None
+    # From then on no more shares; null for open.
+    closes_at: int | None
+    # The order's id elsewhere.
+    reference_id: str | None
+
+
+class PurchaseOrderShareIssued(TypedDict):
+    """S3 PurchaseOrderShareIssued: shares of an order for the account."""
+
+    # The order.
+    purchase_order_id: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+
+
+class PurchaseOrderShareRedeemed(TypedDict):
+    """S3 PurchaseOrderShareRedeemed: the account gives shares of an order up for what they stand for."""
+
+    # The order.
+    purchase_order_id: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+
+
+class EscrowLocked(TypedDict):
+    """S3 EscrowLocked: units of the account are locked for a reference; as long, it holds as much ESCROW, its
+    guarantee."""
+
+    # Id of the escrow.
+    escrow_id: str
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # The one other account that it may be released to.
+    beneficiary_account_id: str | None
+    # Then it goes back by itself; null for never.
+    expires_at: int | None
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class EscrowReleased(TypedDict):
+    """S3 EscrowReleased: locked units go back to the account, or to the beneficiary."""
+
+    # The escrow.
+    escrow_id: str
+    # How much; null for all that is left.
+    amount: str | None
+    # The beneficiary; null for back to the account.
+    to_account_id: str | None
+
+
+class ReputationUpdated(TypedDict):
+    """S3 ReputationUpdated: the account's reputation goes up or down, never below 0."""
+
+    # Signed decimal of 14 + 6 digits, not 0.
+    change: str
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class GovernanceRightGranted(TypedDict):
+    """S3 GovernanceRightGranted: a right for the account, with its weight in GOVERNANCE."""
+
+    # Its id.
+    right_id: str
+    # vote, propose, object or moderate.
+    right: str
+    # The only proposal that it holds for; null for all.
+    proposal_id: str | None
+    # What it weighs: a decimal above 0 of 14 + 6 digits.
+    weight: str
+    # Its end; null for none.
+    expires_at: int | None
+
+
+class GovernanceRightRevoked(TypedDict):
+    """A right ends: revoked, or its time is over."""
+
+    # The right.
+    right_id: str
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+
+
+class VoteCast(TypedDict):
+    """S3 VoteCast: the account's one vote on a proposal."""
+
+    # The proposal.
+    proposal_id: str
+    # The right that it votes by.
+    right_id: str
+    # for, against, abstain, consent or object.
+    choice: str
+
+
+class FeeCharged(TypedDict):
+    """S3 FeeCharged: a fee, to the fee pool of the token's book."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # What it is for, as a code, e.g. service.
+    fee_type: str
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class PaymentReceived(TypedDict):
+    """S3 PaymentReceived: money came in for the account: it pays instalments and what is owed; what is beyond
+    becomes its CREDIT."""
+
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # Reference of the payment where it came in, e.g. the bank's, as a code; nothing personal.
+    external_reference: str
+    # The schedule that it is for; null for the account's open ones, the oldest first.
+    schedule_id: str | None
+
+
+class BalanceAdjusted(TypedDict):
+    """S3 BalanceAdjusted: a correction; what is owed stays as it is."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
+    amount: str
+    # increase or decrease.
+    direction: str
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class RiskAssessmentRequested(TypedDict):
+    """S3 RiskAssessmentRequested: somebody wants to know the account's risk."""
+
+    # Id of the assessment.
+    assessment_id: str
+    # What for, as a code, e.g. credit_limit.
+    purpose: str
+
+
+class RiskScoreCalculated(TypedDict):
+    """S3 RiskScoreCalculated: the score of an assessment that was requested."""
+
+    # The assessment.
+    assessment_id: str
+    # 0 (worst) to 1000 (best).
+    score: int
+    # Model and version that gave it, as a code, e.g. scorecard-2.
+    model: str
+
+
+class CreditLimitGranted(TypedDict):
+    """S3 CreditLimitGranted: a first or a higher limit."""
+
+    # Most CREDIT that may be owed from now on: a decimal of 14 + 6 digits.
+    limit: str
+    # The assessment that it rests on; it must have its score.
+    assessment_id: str | None
+
+
+class CreditLimitReduced(TypedDict):
+    """S3 CreditLimitReduced: a lower limit; where more is owed already no more is issued."""
+
+    # Most CREDIT that may be owed from now on: a decimal of 14 + 6 digits.
+    limit: str
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+
+
+class Instalment(TypedDict):
+    """One payment of a schedule."""
+
+    # When it is due.
+    due_at: int
+    # How much: a decimal above 0 of 14 + 6 digits.
+    amount: str
+
+
+class PaymentScheduleCreated(TypedDict):
+    """S3 PaymentScheduleCreated: what the account has to pay and when; the clock tells each step."""
+
+    # Its id.
+    schedule_id: str
+    # 1 to 120 instalments, each due after the one before it.
+    instalments: list[Instalment]
+    # Days from due to late.
+    grace_days: int
+    # Days from late to the notice by the clock; null: a service sends it.
+    notice_days: int | None
+    # Days from the notice to the default by the clock; null: a service records it.
+    default_days: int | None
+    # What it refers to, e.g. purchase_order, invoice.
+    reference_type: str | None
+    # Id of that.
+    reference_id: str | None
+
+
+class PaymentDue(TypedDict):
+    """S3 PaymentDue: an instalment's time has come."""
+
+    # The schedule.
+    schedule_id: str
+    # Number of the instalment, from 1.
+    instalment: int
+
+
+class PaymentLate(TypedDict):
+    """S3 PaymentLate: it was not paid within its days of grace."""
+
+    # The schedule.
+    schedule_id: str
+    # Number of the instalment, from 1.
+    instalment: int
+
+
+class CollectionNoticeSent(TypedDict):
+    """S3 CollectionNoticeSent: the notice of a late instalment."""
+
+    # The schedule.
+    schedule_id: str
+    # Number of the instalment, from 1.
+    instalment: int
+    # Way it was sent, as a code, e.g. email, letter; no address.
+    channel: str
+    # Id of the notice where it was sent.
+    reference_id: str | None
+
+
+class DefaultRecorded(TypedDict):
+    """S3 DefaultRecorded: a noticed instalment is given up as a default; no credit until it is paid."""
+
+    # The schedule.
+    schedule_id: str
+    # Number of the instalment, from 1.
+    instalment: int
+
+
+class PositionBlocked(TypedDict):
+    """S3 PositionBlocked: nothing of a position, or of the whole account, moves."""
+
+    # Position, e.g. escrow:<escrow_id>; null for the whole account.
+    position_id: str | None
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+
+
+class PositionUnblocked(TypedDict):
+    """It may move again."""
+
+    # Position, e.g. escrow:<escrow_id>; null for the whole account.
+    position_id: str | None
+    # Why, as a code, e.g. documents_missing; nothing personal.
+    reason: str
+
+
+class ProvisionCalculated(TypedDict):
+    """S3 ProvisionCalculated: how much is provided for the account's risk from now on; the books get the
+    difference."""
+
+    # Token type: CREDIT or one that was registered.
+    token_type: str
+    # The whole provision: a decimal of 14 + 6 digits, 0 for none.
+    amount: str
+    # The assessment that it rests on.
+    assessment_id: str | None
+
+
+class CircleCreated(TypedDict):
+    """A circle of an association; one without parent is the association's root."""
+
+    # Association that it belongs to.
+    association_id: str
+    # Parent circle; null for the root.
+    parent_circle_id: str | None
+    # Name of the circle; never a person's.
+    title: str
+    # How many accepting reviews accept a contribution to this circle.
+    reviews_required: int
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class CircleMoved(TypedDict):
+    """A circle gets another parent."""
+
+    # The new parent, of the same association and not below the circle itself.
+    parent_circle_id: str
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class RoleCreated(TypedDict):
+    """A role of a circle."""
+
+    # Circle that it belongs to.
+    circle_id: str
+    # Name of the role; never a person's.
+    title: str
+    # How many may hold it at once; null: any number.
+    seats: int | None
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class RoleGranted(TypedDict):
+    """The parent circle gives an account a role."""
+
+    # The role.
+    role_id: str
+    # Circle that grants: the parent of the role's circle; of the root the root itself.
+    granted_by: str
+    # End of the assignment; null: until it is revoked.
+    expires_at: int | None
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class RoleRevoked(TypedDict):
+    """The parent circle takes a role back."""
+
+    # The role.
+    role_id: str
+    # Circle that revokes: the parent of the role's circle; of the root the root itself.
+    revoked_by: str
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class TensionRaised(TypedDict):
+    """A member of a circle senses what could be better."""
+
+    # Circle that it belongs to.
+    circle_id: str
+    # Economic account of who raises it; it holds a role in the circle.
+    raised_by: str
+    # Salted hash of its text: 64 hex digits; the text is kept where it can be erased.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class ProposalMade(TypedDict):
+    """A member of a circle proposes something."""
+
+    # Circle that it belongs to.
+    circle_id: str
+    # Economic account of who proposes; it holds a role in the circle.
+    proposed_by: str
+    # Tension that it answers; null for none.
+    tension_id: str | None
+    # Salted hash of its text: 64 hex digits; the text is kept where it can be erased.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class ObjectionRaised(TypedDict):
+    """A member of the circle objects to an open proposal."""
+
+    # Id of the objection.
+    objection_id: str
+    # Economic account of who objects; it holds a role in the circle.
+    raised_by: str
+    # Salted hash of its text: 64 hex digits; the text is kept where it can be erased.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class DecisionTaken(TypedDict):
+    """A proposal is closed: by consent only if every objection has been integrated."""
+
+    # Id of the decision.
+    decision_id: str
+    # consented, rejected or withdrawn.
+    outcome: str
+    # Objections that the decision takes in.
+    integrated_objections: list[str]
+    # Economic account of who records it; it holds a role in the circle.
+    decided_by: str
+    # Salted hash of its text: 64 hex digits; the text is kept where it can be erased.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class ContributionEntered(TypedDict):
+    """An account says what it has contributed to a circle."""
+
+    # Circle that it belongs to.
+    circle_id: str
+    # Economic account that contributed.
+    contributor: str
+    # CONTRIB that it asks for; a decimal above 0 with up to 6 places.
+    amount: str
+    # Salted hash of its text: 64 hex digits; the text is kept where it can be erased.
+    document_hash: str
+    # Reference of the salt that the hash was made with.
+    salt_id: str
+
+
+class ContributionReviewed(TypedDict):
+    """A member of the circle reviews a contribution; the last accepting review that is needed credits
+    CONTRIB."""
+
+    # Economic account of the reviewer; it holds a role in the circle and is not the contributor's.
+    reviewer: str
+    # accepted or rejected.
+    verdict: str
+
+
+class CompensationPoolCreated(TypedDict):
+    """An amount that a circle means to compensate contributions with: recorded, not paid."""
+
+    # Circle that it belongs to.
+    circle_id: str
+    # The pool's amount; a decimal above 0 with up to 6 places.
+    amount: str
+    # Currency of the amount, e.g. BRL.
+    currency: str
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class CompensationDistributed(TypedDict):
+    """A share of a pool is assigned to an account: recorded, not paid."""
+
+    # Id of the distribution.
+    distribution_id: str
+    # Economic account that it is for.
+    contributor: str
+    # The share; a decimal above 0 with up to 6 places; all shares together are no more than the pool.
+    amount: str
+    # Economic account of who acts for the circle: it must hold a role there; null where a service acts.
+    acting_account_id: str | None
+
+
+class ReputationScored(TypedDict):
+    """A score was calculated for an account: recorded beside its REPUTATION."""
+
+    # The score; a decimal of 0 or more with up to 6 places.
+    score: str
+    # Code of the method and its version.
+    method: str
+
+
+class TokenEvent(TypedDict):
+    """S3: operational, economic, risk, collections and governance events, each type with fields of its
+    own."""
+
+    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
+    # same id for ever.
+    event_id: str
+    # Event type; the field of that name in lower case holds what it says, all others are null.
+    type: str
+    # Economic account that it is about; for events without one the id of what they are about.
+    account_id: str
+    # Who acts; null where a service does.
+    user_id: str | None
+    # Application that tells it; empty for none.
+    app_id: str
+    # Client of the API key that sent it; clock and chain for the pipeline's own.
+    client: str
+    # The client's name for the request.
+    idempotency_key: str
+    # Way it came: api, webhook:<name>, clock (an end that time has reached), chain:<chain>.
+    source: str
+    # Event time: when it happened; rules judge time by it.
+    at: int
+    # When the intake took it in.
+    recorded_at: int
+    # ASSOCIATION_CREATED: an association: what members, plans, batches and circles belong to.
+    association_created: AssociationCreated | None
+    # MEMBER_CREATED: a member of an association, known by references alone.
+    member_created: MemberCreated | None
+    # PATIENT_APPROVED: a member is approved as a patient.
+    patient_approved: PatientApproved | None
+    # PRESCRIPTION_REGISTERED: a prescription of an approved patient: one item, up to a quantity, in a period.
+    prescription_registered: PrescriptionRegistered | None
+    # CULTIVATION_PLAN_CREATED: what an association means to grow.
+    cultivation_plan_created: CultivationPlanCreated | None
+    # INPUT_PURCHASED: something was bought for the cultivation: recorded, not posted.
+    input_purchased: InputPurchased | None
+    # BATCH_CREATED: a batch of a cultivation plan.
+    batch_created: BatchCreated | None
+    # INVENTORY_RECEIVED: an item of a batch came into stock.
+    inventory_received: InventoryReceived | None
+    # INVENTORY_RESERVED: part of the stock of a batch is set aside.
+    inventory_reserved: InventoryReserved | None
+    # INVENTORY_RELEASED: what a reservation still holds, or part of it, is free again.
+    inventory_released: InventoryReleased | None
+    # DISPENSATION_RECORDED: an item of a batch was given to a patient on a prescription.
+    dispensation_recorded: DispensationRecorded | None
+    # QUALITY_CHECK_PASSED: a batch passed its quality check and may be dispensed.
+    quality_check_passed: QualityCheckPassed | None
+    # QUALITY_CHECK_FAILED: a batch failed a quality check: it is blocked for ever.
+    quality_check_failed: QualityCheckFailed | None
+    # ACCOUNT_OPENED: an economic account; its id is the event's account_id.
+    account_opened: AccountOpened | None
+    # ACCOUNT_STATUS_CHANGED: An economic account becomes active, blocked or, once empty, closed for ever.
+    account_status_changed: AccountStatusChanged | None
+    # TOKEN_TYPE_REGISTERED: a further type of token; financial types are refused
+    # (regulated_structure_missing).
+    token_type_registered: TokenTypeRegistered | None
+    # KYB_RECORDED: What compliance found out about the business behind an account (KYB); associations,
+    # suppliers and infrastructure companies need it for credit.
+    kyb_recorded: KybRecorded | None
+    # CREDIT_ISSUED: units for the account; of CREDIT within its limit, and owed from then on.
+    credit_issued: CreditIssued | None
+    # CREDIT_REDEEMED: the account gives units up.
+    credit_redeemed: CreditRedeemed | None
+    # TOKEN_TRANSFERRED: Units go to another account, as far as the type's transferability allows.
+    token_transferred: TokenTransferred | None
+    # PURCHASE_ORDER_CREATED: an order that accounts may take shares of.
+    purchase_order_created: PurchaseOrderCreated | None
+    # PURCHASE_ORDER_SHARE_ISSUED: shares of an order for the account.
+    purchase_order_share_issued: PurchaseOrderShareIssued | None
+    # PURCHASE_ORDER_SHARE_REDEEMED: the account gives shares of an order up for what they stand for.
+    purchase_order_share_redeemed: PurchaseOrderShareRedeemed | None
+    # ESCROW_LOCKED: units of the account are locked for a reference; as long, it holds as much ESCROW, its
+    # guarantee.
+    escrow_locked: EscrowLocked | None
+    # ESCROW_RELEASED: locked units go back to the account, or to the beneficiary.
+    escrow_released: EscrowReleased | None
+    # REPUTATION_UPDATED: the account's reputation goes up or down, never below 0.
+    reputation_updated: ReputationUpdated | None
+    # GOVERNANCE_RIGHT_GRANTED: a right for the account, with its weight in GOVERNANCE.
+    governance_right_granted: GovernanceRightGranted | None
+    # GOVERNANCE_RIGHT_REVOKED: revoked, or its time is over.
+    governance_right_revoked: GovernanceRightRevoked | None
+    # VOTE_CAST: the account's one vote on a proposal.
+    vote_cast: VoteCast | None
+    # FEE_CHARGED: a fee, to the fee pool of the token's book.
+    fee_charged: FeeCharged | None
+    # PAYMENT_RECEIVED: money came in for the account: it pays instalments and what is owed; what is beyond
+    # becomes its CREDIT.
+    payment_received: PaymentReceived | None
+    # BALANCE_ADJUSTED: a correction; what is owed stays as it is.
+    balance_adjusted: BalanceAdjusted | None
+    # RISK_ASSESSMENT_REQUESTED: somebody wants to know the account's risk.
+    risk_assessment_requested: RiskAssessmentRequested | None
+    # RISK_SCORE_CALCULATED: the score of an assessment that was requested.
+    risk_score_calculated: RiskScoreCalculated | None
+    # CREDIT_LIMIT_GRANTED: a first or a higher limit.
+    credit_limit_granted: CreditLimitGranted | None
+    # CREDIT_LIMIT_REDUCED: a lower limit; where more is owed already no more is issued.
+    credit_limit_reduced: CreditLimitReduced | None
+    # PAYMENT_SCHEDULE_CREATED: what the account has to pay and when; the clock tells each step.
+    payment_schedule_created: PaymentScheduleCreated | None
+    # PAYMENT_DUE: an instalment's time has come.
+    payment_due: PaymentDue | None
+    # PAYMENT_LATE: it was not paid within its days of grace.
+    payment_late: PaymentLate | None
+    # COLLECTION_NOTICE_SENT: the notice of a late instalment.
+    collection_notice_sent: CollectionNoticeSent | None
+    # DEFAULT_RECORDED: a noticed instalment is given up as a default; no credit until it is paid.
+    default_recorded: DefaultRecorded | None
+    # POSITION_BLOCKED: nothing of a position, or of the whole account, moves.
+    position_blocked: PositionBlocked | None
+    # POSITION_UNBLOCKED: It may move again.
+    position_unblocked: PositionUnblocked | None
+    # PROVISION_CALCULATED: how much is provided for the account's risk from now on; the books get the
+    # difference.
+    provision_calculated: ProvisionCalculated | None
+    # CIRCLE_CREATED: a circle of an association; one without parent is the association's root.
+    circle_created: CircleCreated | None
+    # CIRCLE_MOVED: a circle gets another parent.
+    circle_moved: CircleMoved | None
+    # ROLE_CREATED: a role of a circle.
+    role_created: RoleCreated | None
+    # ROLE_GRANTED: the parent circle gives an account a role.
+    role_granted: RoleGranted | None
+    # ROLE_REVOKED: the parent circle takes a role back.
+    role_revoked: RoleRevoked | None
+    # TENSION_RAISED: a member of a circle senses what could be better.
+    tension_raised: TensionRaised | None
+    # PROPOSAL_MADE: a member of a circle proposes something.
+    proposal_made: ProposalMade | None
+    # OBJECTION_RAISED: a member of the circle objects to an open proposal.
+    objection_raised: ObjectionRaised | None
+    # DECISION_TAKEN: a proposal is closed: by consent only if every objection has been integrated.
+    decision_taken: DecisionTaken | None
+    # CONTRIBUTION_ENTERED: an account says what it has contributed to a circle.
+    contribution_entered: ContributionEntered | None
+    # CONTRIBUTION_REVIEWED: a member of the circle reviews a contribution; the last accepting review that is
+    # needed credits CONTRIB.
+    contribution_reviewed: ContributionReviewed | None
+    # COMPENSATION_POOL_CREATED: an amount that a circle means to compensate contributions with: recorded, not
+    # paid.
+    compensation_pool_created: CompensationPoolCreated | None
+    # COMPENSATION_DISTRIBUTED: a share of a pool is assigned to an account: recorded, not paid.
+    compensation_distributed: CompensationDistributed | None
+    # REPUTATION_SCORED: a score was calculated for an account: recorded beside its REPUTATION.
+    reputation_scored: ReputationScored | None
 
 
 class Memo(TypedDict):

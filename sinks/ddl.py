@@ -11,12 +11,14 @@ A schema's top-level attribute "clickhouse" says how its messages become rows:
                          without it a message is a row
                   where  condition, with {path} for the value of a field
                   indexes  data skipping indexes
+                  settings  of the table, e.g. a small index_granularity where single rows are looked up
 
 A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to
 override what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an
 exact decimal string, null where Decimal(76, 38) does not hold it exactly; {row_of: path} the place, from 1,
-in that array. Types and comments come from the Avro field. The columns of ORIGIN follow in every table:
-where the row came from.
+in that array; {payload_of: path} the nullable record that is named, in lower case, by the value at the path, as
+JSON. Types and comments come from the Avro field. The columns of ORIGIN follow in every table: where the row
+came from.
 
 Messages are first read into a staging table (one column per header field, and `value` with the writer's whole
 record), so that they are decoded once; each table's SELECT then unfolds only the subcolumns that it needs.
@@ -74,6 +76,7 @@ class Table:
     order_by: tuple[str, ...]
     partition_by: str
     indexes: tuple[str, ...] = ()
+    settings: tuple[tuple[str, int], ...] = ()
 
 
 def tables(ours: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -139,7 +142,11 @@ def _identity_sql(shape: Shape, name: str, fields: tuple[str, ...]) -> str:
     ]
     if len(told) < 2:
         return told[0] if told else default
-    return f"arrayStringConcat(arrayFilter(one -> one != '', [{', '.join(told)}]), ' ')"
+    parts = ", ".join(
+        one if "String" in shape.click_type(of) else f"toString({one})"
+        for one, of in zip(told, fields, strict=True)
+    )
+    return f"arrayStringConcat(arrayFilter(one -> one != '', [{parts}]), ' ')"
 
 
 def create_table(table: Table) -> str:
@@ -149,9 +156,11 @@ def create_table(table: Table) -> str:
     lines += [f"INDEX {index.split()[0]}_index {index}" for index in table.indexes]
     partition = f"PARTITION BY {table.partition_by}\n" if table.partition_by else ""
     body = ",\n  ".join(lines)
+    told = ", ".join(f"{name} = {int(value)}" for name, value in table.settings)
+    settings = f"\nSETTINGS {told}" if told else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n)\nENGINE = ReplacingMergeTree\n{partition}"
-        f"ORDER BY ({', '.join(table.order_by)})\nCOMMENT {literal(table.doc)}"
+        f"ORDER BY ({', '.join(table.order_by)}){settings}\nCOMMENT {literal(table.doc)}"
     )
 
 
@@ -271,6 +280,7 @@ def _table(shape: Shape, attribute: Mapping[str, Any], spec: Mapping[str, Any]) 
         order_by=tuple(spec["order_by"]),
         partition_by=spec.get("partition_by", attribute["partition_by"]),
         indexes=tuple(spec.get("indexes", ())),
+        settings=tuple(spec.get("settings", {}).items()),
     )
 
 
@@ -288,11 +298,21 @@ def _column(shape: Shape, name: str, spec: str | Mapping[str, Any]) -> Column:
             f"{_mangle(spec['row_of'])}__row",
             f"Place of the row in {spec['row_of']}, from 1.",
         )
+    if "payload_of" in spec:
+        return Column(name, "String", _payload(shape, spec["payload_of"]), spec["doc"], spec.get("codec"))
     if "decimal" in spec:
         return Column(
             name, "Nullable(Decimal(76, 38))", _decimal(spec["decimal"]), spec["doc"], spec.get("codec")
         )
     return Column(name, spec["type"], spec["sql"], spec["doc"], spec.get("codec"))
+
+
+def _payload(shape: Shape, path: str) -> str:
+    """The one record of a message that has a nullable one for each type, as JSON; empty for a type without."""
+    cases = [
+        f"{{{path}}} = {literal(name.upper())}, toJSONString({{{name}}})" for name in shape.optional_records()
+    ]
+    return f"multiIf({', '.join(cases)}, '')" if cases else "''"
 
 
 def _decimal(path: str) -> str:
@@ -355,4 +375,5 @@ def _merge(one: Table, other: Table) -> Table:
         one.order_by,
         one.partition_by,
         one.indexes,
+        one.settings,
     )

@@ -3,7 +3,8 @@ defaults.
 Pure.
 
 Strings and bytes → String, enums → String, fixed → FixedString, arrays → Array, records → Tuple, a union of
-null and one type → Nullable, times → DateTime64 in UTC. What ClickHouse cannot hold is refused.
+null and one type → Nullable (of a record: a Tuple whose values are empty), times → DateTime64 in UTC.
+What ClickHouse cannot hold is refused.
 """
 
 from __future__ import annotations
@@ -58,9 +59,23 @@ class Shape:
         field = self.fields.get(path)
         return field is not None and self._items(field["type"]) is not None
 
+    def optional_records(self) -> list[str]:
+        """Fields of the message itself that hold a record or null."""
+        return [
+            path
+            for path, field in self.fields.items()
+            if "." not in path and isinstance(field["type"], list) and self._record(field["type"]) is not None
+        ]
+
     def default(self, path: str) -> str:
         """SQL literal of the default of the field at `path`. Raises DdlFault if it has none."""
         field = self._field(path)
+        parts = path.split(".")
+        parents = [self.fields[".".join(parts[:depth])] for depth in range(1, len(parts))]
+        if self._record(field["type"]) is not None:
+            parents.append(field)
+        if any(parent.get("default", "") is None for parent in parents):  # as of a record that is null
+            return f"defaultValueOfTypeName({literal(self.click_type(path))})"
         if "default" not in field:
             raise DdlFault(f"{path}: the writer's schema lacks it and ours has no default")
         return f"CAST({literal(field['default'])} AS {self.click_type(path)})"
@@ -78,13 +93,20 @@ class Shape:
         found = self._named.get(items) if isinstance(items, str) else items
         return found if isinstance(found, Mapping) and found.get("type") == "record" else None
 
+    def _record(self, kind: Any) -> Mapping[str, Any] | None:
+        """The record that `kind` is, or is where it is not null, else None."""
+        if isinstance(kind, list):
+            kind = next((branch for branch in kind if branch != "null"), None)
+        found = self._named.get(kind) if isinstance(kind, str) else kind
+        return found if isinstance(found, Mapping) and found.get("type") == "record" else None
+
     def _walk(self, record: Mapping[str, Any], prefix: str) -> None:
         for field in record["fields"]:
             path = f"{prefix}{field['name']}"
             self.fields[path] = field
-            items = self._items(field["type"])
-            if items is not None:
-                self._walk(items, f"{path}.")
+            inner = self._items(field["type"]) or self._record(field["type"])
+            if inner is not None:
+                self._walk(inner, f"{path}.")
 
     def _tuple(self, record: Mapping[str, Any]) -> str:
         parts = [f"`{field['name']}` {self._type(field['type'])}" for field in record["fields"]]
@@ -121,7 +143,9 @@ class Shape:
         if len(others) != 1 or len(branches) != 2:
             raise DdlFault(f"a union is null and one type, not {branches!r:.80}")
         inner = self._type(others[0])
-        if inner.startswith(("Tuple", "Array")):
+        if inner.startswith("Tuple"):
+            return inner  # ClickHouse reads null as a tuple of defaults
+        if inner.startswith("Array"):
             raise DdlFault(f"ClickHouse has no nullable {inner:.40}")
         return f"Nullable({inner})"
 

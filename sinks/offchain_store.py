@@ -18,10 +18,11 @@ from pipeline.domain.flows.accounts import (
     AccountRow,
     flags_of,
     ident,
-    ledger_of,
     user_data,
 )
+from pipeline.domain.flows.outcome import BookOf, fixed_book
 from pipeline.domain.flows.plan import Facts, Plan, TransferRow
+from sinks.bookkeeper_accounts import Accounts
 from sinks.books import (
     ACCOUNT_FILTER_STRUCT,
     ACCOUNT_STRUCT,
@@ -86,12 +87,19 @@ class FlowStore:
 
     def __init__(self, books: Books) -> None:
         self._books = books
+        self._claimed = Accounts(books)
+
+    def book_of(self, asset: str) -> int:
+        """Number of an asset's book: S4's own, or the one that it has claimed from the engine."""
+        return fixed_book(asset) or self._claimed.book_of(asset)
 
     def create_accounts(self, refs: Sequence[AccountRef]) -> list[AccountRef]:
         """Make sure these accounts exist; those made now. Raises OffchainDefect for another account there."""
         made: list[AccountRef] = []
         for part in _parts(refs):
-            results = self._books.create_accounts_packed(b"".join(map(_account_event, part)))
+            results = self._books.create_accounts_packed(
+                b"".join(_account_event(ref, self.book_of(ref.asset)) for ref in part)
+            )
             for ref, (_, status, _) in zip(part, RESULT_STRUCT.iter_unpack(results), strict=True):
                 if status not in _ACCOUNT_THERE:
                     raise OffchainDefect(f"account {ref}: {CreateAccountStatus(status).name}")
@@ -141,7 +149,7 @@ class FlowStore:
     def send(self, plans: Sequence[Plan]) -> list[list[Result]]:
         """Post chains in their order; per chain the engine's answers, one per move."""
         answers: list[Result] = []
-        for chains in _batches([_chain_events(plan) for plan in plans]):
+        for chains in _batches([_chain_events(plan, self.book_of) for plan in plans]):
             results = self._books.create_transfers_packed(b"".join(chains))
             answers += [
                 Result(timestamp, status) for timestamp, status, _ in RESULT_STRUCT.iter_unpack(results)
@@ -198,20 +206,20 @@ class FlowStore:
         self._books.close()
 
 
-def _account_event(ref: AccountRef) -> bytes:
+def _account_event(ref: AccountRef, book: int) -> bytes:
     return ACCOUNT_STRUCT.pack(
-        ident(ref), ZERO, ZERO, ZERO, ZERO, user_data(ref), 0, 0, 0, ledger_of(ref.asset), ref.code,
+        ident(ref), ZERO, ZERO, ZERO, ZERO, user_data(ref), 0, 0, 0, book, ref.code,
         flags_of(ref.code), 0,
     )  # fmt: skip
 
 
-def _chain_events(plan: Plan) -> list[bytes]:
+def _chain_events(plan: Plan, book_of: BookOf) -> list[bytes]:
     return [
         TRANSFER_STRUCT.pack(
             move.id.to_bytes(16, "little"), ident(move.debit), ident(move.credit),
             move.amount.to_bytes(16, "little"), move.pending_id.to_bytes(16, "little"),
             move.user_data_128.to_bytes(16, "little"), move.user_data_64, move.user_data_32, move.timeout,
-            ledger_of(move.debit.asset), move.code, plan.flags(place), 0,
+            book_of(move.debit.asset), move.code, plan.flags(place), 0,
         )
         for place, move in enumerate(plan.moves)
     ]  # fmt: skip

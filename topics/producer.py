@@ -105,6 +105,30 @@ class Producer:
         answers = await asyncio.gather(*pending, return_exceptions=True)
         return self._next_offsets(messages, answers)
 
+    async def send_batch(self, messages: Sequence[Outgoing], times_ms: Sequence[int]) -> tuple[int, int]:
+        """Publish as many of `messages` as one batch holds, the first ones: (how many, offset of the first).
+
+        All are of one topic and name the same partition; `times_ms` are their timestamps. Nothing else of the
+        partition is under way meanwhile if the caller waits for each answer, so a message is never there before the
+        one it follows. Far cheaper than `send_many`. Raises BrokerError, NoSuchTopic.
+        """
+        producer, first = self._running(), messages[0]
+        await self._check(messages[:1])
+        batch, count = producer.create_batch(), 0
+        for message, time_ms in zip(messages, times_ms, strict=True):
+            added = batch.append(
+                timestamp=time_ms, key=message.key, value=message.value, headers=list(message.headers)
+            )
+            if added is None:
+                break
+            count += 1
+        try:
+            future = await producer.send_batch(batch, first.topic, partition=first.partition or 0)
+            answer = await future
+        except KafkaError as cause:
+            raise BrokerError(self._url, f"{first.topic}: {cause}") from cause
+        return count, answer.offset
+
     async def send_patiently(
         self, messages: Sequence[Outgoing], patience_s: float, say: Callable[[str], None]
     ) -> dict[str, dict[int, int]]:

@@ -1,5 +1,8 @@
 """The assets role: block effects → assets.changes.v1 and gas.charges.v1 → the table of holdings.
 
+What blocks say to the applications (pipeline.domain.applications.observe) is told beside them, to the one order that
+each application topic is.
+
 Two steps, because a Faust table is written only from a topic that has the table's key and partition
 count: chain effects go to assets.changes.v1 first, and the holdings are folded from there. A batch is
 folded before it is written: one write per key, every value with the last position it has seen. Blocks that
@@ -13,6 +16,7 @@ from typing import Any
 
 from pipeline.agents.runtime import Done, Epochs, Message, Place
 from pipeline.catalog import CATALOG
+from pipeline.domain.applications.apps import NO_APPS, Apps
 from pipeline.domain.holdings import Holding, as_of_head, exists, fold
 from schemas.codec import Codec, WireError
 from topics.envelope import outgoing
@@ -28,8 +32,8 @@ class AssetsRole:
     batch_max = 256
     batch_wait_s = 0.05
 
-    def __init__(self, codec: Codec, partitions: int) -> None:
-        self._codec, self._partitions = codec, partitions
+    def __init__(self, codec: Codec, partitions: int, apps: Apps = NO_APPS) -> None:
+        self._codec, self._partitions, self._apps = codec, partitions, apps
         self._epochs: Epochs = {}
         self._rules = {row.topic: row for row in CATALOG if row.asset_changes or row.gas_charges}
         self.topics = (*self._rules, CHANGES)
@@ -86,6 +90,9 @@ class AssetsRole:
             found.append(outgoing(self._codec, CHANGES, record["asset"], record))
         for record in rule.gas_charges(block) if rule.gas_charges else ():
             found.append(outgoing(self._codec, "gas.charges.v1", record["owner"], record))
+        if self._apps and rule.observations is not None:
+            told = rule.observations(block, self._apps)
+            found += [outgoing(self._codec, emit.topic, emit.key, emit.record, partition=0) for emit in told]
         return found
 
     def _fold(self, batch: list[Message]) -> Done:

@@ -1,4 +1,5 @@
 """The books role: whole blocks → double entry in TigerBeetle, and what was booked to books.transfers.v1.
+Applications' events are decided here too, for the engine is here: pipeline.agents.applications.
 
 Thin: the catalog's rules say what to post, sinks.bookkeeper posts it. What this role adds is the
 refusal to book past a hole: a block that can't be read or numbered, or that does not come next, stops its
@@ -13,12 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from pipeline.agents.applications import Applications
 from pipeline.agents.books_records import refusals, transfer_records
 from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
 from pipeline.agents.starting_state import STATES, StatePages
-from pipeline.catalog import CATALOG, EventType
+from pipeline.catalog import APPLICATIONS, CATALOG, EventType
 from pipeline.domain.block_facts import BlockFacts
 from pipeline.domain.branch import Branch, OutOfLine
 from pipeline.domain.findings import alert, alerts_of, connect_headers, quarantined
@@ -27,8 +30,11 @@ from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
 from sinks.bookkeeper import BlockPosting, Bookkeeper, BooksDefect, ChainFault, Head, Posted
 from sinks.books import BooksInUseError
+from sinks.offchain import OffchainBooks
 from topics.envelope import outgoing
 from topics.producer import Outgoing
+
+EVENTS_MAX = 256  # of applications, a batch: an event is small, a batch is fsynced
 
 
 class Stop(Exception):
@@ -57,11 +63,17 @@ class BooksRole:
     batch_max = 64
     batch_wait_s = 0.05
 
-    def __init__(self, open_books: Callable[[], Any], codec: Codec) -> None:
+    def __init__(self, open_books: Callable[[], Any], codec: Codec, applications: Path | None = None) -> None:
+        """`applications` is the folder of the applications' states; None: chains alone."""
         self._open_books, self._codec = open_books, codec
         self._epochs: Epochs = {}
         self._rows: dict[str, EventType] = {row.topic: row for row in CATALOG if row.postings is not None}
-        self.topics = tuple(self._rows)
+        rows = APPLICATIONS if applications is not None else ()
+        self._applications = Applications(
+            rows, applications or Path(), codec, lambda: OffchainBooks(self._engine, again=True)
+        )
+        self.topics = (*self._rows, *self._applications.topics)
+        self.batch_sizes = dict.fromkeys(self._applications.topics, EVENTS_MAX)
         self._heads: dict[str, Head | None] = {}  # chain -> last block accepted
         self._accepted: set[tuple[str, int, int, str]] = set()  # blocks of the batch at hand
         self._branches: dict[str, Branch] = {}  # chain that takes blocks back -> what stands
@@ -75,7 +87,7 @@ class BooksRole:
         self._broken: set[int] = set()  # of those, the chains that a defect stopped
 
     async def open(self, app: Any, epochs: Epochs) -> None:
-        self._epochs = epochs
+        self._epochs = self._applications.epochs = epochs
         try:
             self._engine = await asyncio.to_thread(self._open_books)
         except BooksInUseError as error:
@@ -88,12 +100,15 @@ class BooksRole:
         self._branches.clear()
         self._first.clear()
         self._unread.clear()
-        return {}
+        return self._applications.assigned({topic for topic, _ in places})
 
     async def close(self) -> None:
+        await asyncio.to_thread(self._applications.close)
         await asyncio.to_thread(self._engine.close)
 
     async def process(self, topic: str, batch: list[Message]) -> Done:
+        if topic in self._applications.topics:
+            return await asyncio.to_thread(self._applications.process, topic, batch)
         if topic == STATES:
             return await asyncio.to_thread(self._states.process, batch)
         return await asyncio.to_thread(self._process, topic, batch)

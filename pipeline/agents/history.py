@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
@@ -26,8 +27,12 @@ class HistoryRole:
     batch_max = 1000
     batch_wait_s = 0.3
 
-    def __init__(self, open_history: Callable[[], Any], codec: Codec) -> None:
-        self._open_history, self._codec = open_history, codec
+    def __init__(
+        self, open_history: Callable[[], Any], codec: Codec, served: tuple[Path, int] | None = None
+    ) -> None:
+        """`served`: chDB's folder and the port where ClickHouse's HTTP interface answers for it."""
+        self._open_history, self._codec, self._served = open_history, codec, served
+        self._port: Any = None
         self.topics = tuple(of_history())
         self._epochs: Epochs = {}
         self._next: dict[Place, int] = {}  # next offset not yet in the store
@@ -40,6 +45,19 @@ class HistoryRole:
             self._history = await asyncio.to_thread(self._open_history)
         except DirectoryInUse as error:
             raise NotFree(str(error)) from error
+        if self._served is not None:
+            await asyncio.to_thread(self._serve, *self._served)
+
+    def _serve(self, folder: Path, number: int) -> None:
+        from pipeline.agents.clickhouse_port import ClickHousePort, PortTaken
+
+        port = ClickHousePort(folder, number)
+        try:
+            port.start()
+        except PortTaken as error:
+            self._history.close()
+            raise NotFree(str(error)) from error
+        self._port = port
 
     def assigned(self, places: set[Place]) -> dict[Place, int]:
         """What a former owner left unfinished is undone; reading goes on after what is committed here."""
@@ -50,6 +68,8 @@ class HistoryRole:
         return dict(self._next)
 
     async def close(self) -> None:
+        if self._port is not None:
+            await asyncio.to_thread(self._port.stop)
         await asyncio.to_thread(self._history.close)
 
     async def process(self, topic: str, batch: list[Message]) -> Done:

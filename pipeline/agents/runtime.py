@@ -126,8 +126,10 @@ class Worker:
     def _add_agent(self, topic: str) -> None:
         channel = self.app.topic(topic, key_serializer="raw", value_serializer="raw", internal=False)
 
+        most = getattr(self.role, "batch_sizes", {}).get(topic, self.role.batch_max)
+
         async def consume(stream: Any) -> Any:
-            async for events in stream.noack_take(self.role.batch_max, within=self.role.batch_wait_s):
+            async for events in stream.noack_take(most, within=self.role.batch_wait_s):
                 await self._batch(topic, stream, events)
                 yield
 

@@ -49,7 +49,7 @@ class Holding(TypedDict):
     asset: str
     kind: str  # nft, mpt
     owner: str | None  # None: burnt or destroyed, or not final yet. The issuer, for an MPT issuance
-    custody_type: str  # onchain
+    custody_type: str  # onchain, or managed: by an application
     onchain_status: str  # active, burnt, destroyed; without a final change: pending, or retracted (no more)
     amount: str  # 1 for an NFT, OutstandingAmount for an MPT issuance
     locked: str
@@ -66,7 +66,7 @@ def _new(changes: AssetChanges) -> Holding:
         "asset": changes["asset"],
         "kind": changes["kind"],
         "owner": None,
-        "custody_type": "onchain",
+        "custody_type": "managed" if changes["chain"] == "offchain" else "onchain",
         "onchain_status": "active",
         "amount": "0",
         "locked": "0",
@@ -83,9 +83,10 @@ _STATUS = {"burnt": "burnt", "destroyed": "destroyed"}
 
 
 def _step(holding: Holding, change: AssetChange, place: Place) -> Holding:
+    shared = holding["kind"] == "asset" and change["amount"] not in ("0", "1")  # in fractions: nobody's alone
     return {
         **holding,
-        "owner": change["to_owner"],
+        "owner": None if shared else change["to_owner"],
         "onchain_status": _STATUS.get(change["action"], "active"),
         "amount": change["amount"],
         "locked": change["locked"],

@@ -23,7 +23,7 @@ from aiokafka.errors import (
     NotCoordinatorForGroupError,
 )
 
-from pipeline.catalog import CATALOG, of_history, with_postings
+from pipeline.catalog import APPLICATIONS, CATALOG, of_history, with_postings
 from pipeline.domain.lag import behind
 from pipeline.domain.lag_look import Group, Key, Look, Mark, Place, Said, Stop, Tip, Verdict
 from pipeline.lag.messages import At, Messages
@@ -63,7 +63,8 @@ BLOCK_MORE: Final[Mapping[str, tuple[str, ...]]] = {
 def topics_of_roles() -> dict[str, tuple[str, ...]]:
     """Role → topics that its consumer group reads, as the catalog has them."""
     derived = [row.topic for row in CATALOG if row.asset_changes or row.gas_charges]
-    return {"books": tuple(with_postings()), "assets": (*derived, CHANGES), "history": tuple(of_history())}
+    books = (*with_postings(), *(row.topic for row in APPLICATIONS))
+    return {"books": books, "assets": (*derived, CHANGES), "history": tuple(of_history())}
 
 
 @dataclass(frozen=True, slots=True)

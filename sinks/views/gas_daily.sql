@@ -12,5 +12,10 @@ SELECT
   sum(gas_paid_by_user) AS total_gas_paid_by_user,
   sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury
 FROM gas_ledger
-WHERE finality != 'retracted'
+WHERE finality != 'retracted' AND (
+  NOT startsWith(chain, 'offchain/gas:') OR hash IN (
+    SELECT event_id FROM event_outcomes
+    WHERE type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE') AND status = 'applied'
+  )
+)
 GROUP BY chain, chain_number, day, owner

@@ -30,7 +30,13 @@ OURS = {name: service for name, service in SERVICES.items() if service["image"].
 WORKERS = {name: service for name, service in OURS.items() if name != "setup"}
 OTHERS = {name: service for name, service in SERVICES.items() if name not in OURS}
 # Settings that a cluster has no use for: the embedded broker's, the assets role's local views, own chains.
-NOT_DEPLOYED = {"TIDEBOOK_EPOCH", "TIDEBOOK_INSTANCE", "TIDEBOOK_WEB_PORT", "TIDEBOOK_CHAINS_FILE"}
+NOT_DEPLOYED = {
+    "TIDEBOOK_EPOCH",
+    "TIDEBOOK_INSTANCE",
+    "TIDEBOOK_WEB_PORT",
+    "TIDEBOOK_CHAINS_FILE",
+    "TIDEBOOK_CLICKHOUSE_PORT",
+}
 ONE_ONLY = {"TIDEBOOK_EVM_CONFIG"}  # of the service ingest-evm alone
 SECRETS = {"KAFKA_CLUSTER_ID": "MkU3OEVBNTcwNTJENDM2Qg", "CLICKHOUSE_PASSWORD": "pw"}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::([-?])([^}]*))?\}")
@@ -93,7 +99,8 @@ def test_defaults_are_those_of_the_settings() -> None:
         for name, value in COMPOSE["x-settings"].items():
             field = name.removeprefix("TIDEBOOK_").lower()
             if "${" in str(value) and name not in ("TIDEBOOK_XRPL_URLS", "TIDEBOOK_CLICKHOUSE_URL"):
-                given = Settings.model_validate({field: interpolated(value, env)})
+                told = interpolated(value, env)
+                given = Settings.model_validate({field: told} if told else {})  # as the environment is read
                 assert getattr(given, field) == getattr(plain, field), name
 
 
@@ -150,6 +157,7 @@ def test_all_that_the_system_needs_is_started() -> None:
         "work books",
         "work assets",
         "work history",
+        "serve",
         "lag --serve",
     }
 
@@ -185,7 +193,8 @@ def test_health_and_metrics_are_asked_where_they_are_served() -> None:
     assert COMPOSE["x-settings"]["TIDEBOOK_METRICS_HOST"] == "0.0.0.0"
     for name, service in WORKERS.items():
         assert f"http://127.0.0.1:{port}/health" in service["healthcheck"]["test"][-1], name
-        assert [of.rpartition(":")[2] for of in service["ports"]] == [str(port)], name
+        own = [COMPOSE["x-settings"]["TIDEBOOK_API_PORT"]] if name == "serve" else []
+        assert [of.rpartition(":")[2] for of in service["ports"]] == [str(port), *own], name
     scraped = [
         target
         for job in PROMETHEUS["scrape_configs"]

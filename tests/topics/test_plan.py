@@ -52,7 +52,7 @@ def test_every_schema_declares_its_topic() -> None:
     for topic in topics.values():
         assert topic.config["max.message.bytes"] == str(MAX_MESSAGE_BYTES) == "1048576"
         assert topic.config["retention.ms"] == "-1" and topic.config["retention.bytes"] == "-1"
-        compacted = topic.name == "evm.contracts.v1"
+        compacted = topic.name in ("evm.contracts.v1", "applications.states.v1", "people.data.v1")
         assert topic.config["cleanup.policy"] == ("compact" if compacted else "delete")
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
-from pipeline.domain.account import LEDGER_IDS, AccountCode, u128
+from pipeline.domain.account import LEDGER_IDS, AccountCode, AccountRef, u128
 from pipeline.domain.flows.accounts import ANCHOR_ASSET, ANCHORS, CUSTOMERS, OBLIGATION
 from pipeline.domain.position import Phase, named_transfer_id
 
@@ -41,6 +41,7 @@ class Kind(StrEnum):
     FREEZE = "freeze"
     THAW = "thaw"
     CLOSE = "close"
+    POST = "post"  # legs that an application's rule has decided
 
 
 class Party(NamedTuple):
@@ -48,6 +49,15 @@ class Party(NamedTuple):
 
     owner: str
     code: AccountCode = AccountCode.USER
+
+
+class Leg(NamedTuple):
+    """One transfer of a posting; any off-chain account may stand on either side."""
+
+    debit: AccountRef
+    credit: AccountRef
+    amount: int
+    code: int  # TransferCode
 
 
 class EventName(NamedTuple):
@@ -95,11 +105,14 @@ class FlowEvent:
     timeout_s: int = 0  # lock only: TigerBeetle's own timeout, on the cluster's clock; replay would differ
     proof: str = ""  # what a fulfilment rests on
     attested: bool = False  # whoever took the event in has verified the proof's signature
+    legs: tuple[Leg, ...] = ()  # post only: they happen all or none
 
     def digest(self) -> int:
         """32 bits of everything the event says, for the field of a transfer that the engine compares."""
         h = blake2b(digest_size=4)
         for field in fields(self):
+            if field.name == "legs" and not self.legs:  # as it was before there were any
+                continue
             data = repr(_plain(getattr(self, field.name))).encode()
             h.update(len(data).to_bytes(4, "big") + data)
         return int.from_bytes(h.digest(), "big")
@@ -132,6 +145,7 @@ FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.FREEZE: ("asset", "debtor"),
     Kind.THAW: ("asset", "debtor"),
     Kind.CLOSE: ("asset", "debtor"),
+    Kind.POST: ("legs",),
 }
 """What each kind must say. `amount` of a release is free (all), of claim, fulfil, expire, void, reverse too:
 it then must be what the books hold."""
@@ -146,9 +160,11 @@ def check(event: FlowEvent) -> None:
     if not 0 < event.time_ms < TIME_MAX:
         raise Refusal("bad_time", "time", f"{event.time_ms} is no time in milliseconds since 1970")
     for field in FIELDS[event.kind]:
-        if getattr(event, field) in (None, ""):
+        if getattr(event, field) in (None, "", ()):
             raise Refusal("missing", field, f"a {event.kind} needs it")
     _check_asset(event)
+    for leg in event.legs:
+        _check_leg(leg)
     if event.amount is not None:
         _check_amount(event.amount)
     for field in ("debtor", "creditor"):
@@ -227,6 +243,14 @@ def _check_amount(amount: Any) -> None:
         )
 
 
+def _check_leg(leg: Leg) -> None:
+    _check_amount(leg.amount)
+    if leg.debit.asset != leg.credit.asset:
+        raise Refusal("other_asset", "legs", f"{leg.debit.asset} and {leg.credit.asset} in one transfer")
+    if leg.debit == leg.credit:
+        raise Refusal("same_account", "legs", f"{leg.debit.owner} is on both sides")
+
+
 def _check_party(event: FlowEvent, field: str) -> None:
     party: Party | None = getattr(event, field)
     if party is None:
@@ -267,5 +291,9 @@ def from_dict(data: dict[str, Any]) -> FlowEvent:
         if made[name] is not None:
             made[name] = EventName(*made[name])
     made["kind"] = Kind(made["kind"])
+    made["legs"] = tuple(
+        Leg(AccountRef(*debit), AccountRef(*credit), int(amount), code)
+        for debit, credit, amount, code in made.get("legs", ())
+    )
     made["amount"] = None if made["amount"] is None else int(made["amount"])
     return FlowEvent(**made)

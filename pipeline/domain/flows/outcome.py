@@ -7,7 +7,7 @@ books.accounts.v1. Ids are made of the event alone, so the same outcome told twi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -102,7 +102,16 @@ class Opening:
     label: str = ""
 
 
-def transfer_records(outcome: Outcome) -> list[BookTransfers]:
+BookOf = Callable[[str], int]
+"""Asset key → number of its book."""
+
+
+def fixed_book(asset: str) -> int:
+    """Number of the book of one of S4's assets; 0 for others, which claim theirs from the engine."""
+    return LEDGER_IDS.get(asset.removeprefix(f"{CHAIN}/"), 0)
+
+
+def transfer_records(outcome: Outcome, book_of: BookOf = fixed_book) -> list[BookTransfers]:
     """The audit log's messages of one outcome: one per asset, transfers in the order of the chain."""
     if outcome.reused:
         return []
@@ -110,15 +119,18 @@ def transfer_records(outcome: Outcome) -> list[BookTransfers]:
     records: dict[str, BookTransfers] = {}
     for asset, row in rows:
         if asset not in records:
-            records[asset] = _record(outcome.event, asset)
+            records[asset] = _record(outcome.event, asset, book_of)
         records[asset]["transfers"].append(row)
     return list(records.values())
 
 
-def account_records(outcome: Outcome) -> list[BookAccount]:
+def account_records(outcome: Outcome, book_of: BookOf = fixed_book) -> list[BookAccount]:
     """What one outcome changed in the account directory."""
     event = outcome.event
-    found = [account_record(ref, "active", event.name, event.time_ms) for ref in outcome.opened]
+    found = [
+        account_record(ref, "active", event.name, event.time_ms, book=book_of(ref.asset))
+        for ref in outcome.opened
+    ]
     if outcome.plan is not None and outcome.plan.status and event.debtor is not None:
         ref = AccountRef(asset_key(event.asset), int(event.debtor.code), event.debtor.owner)
         found.append(account_record(ref, outcome.plan.status, event.name, event.time_ms))
@@ -137,7 +149,7 @@ def account_record(
         "asset": ref.asset,
         "chain": chain,
         "chain_number": chain_number,
-        "book": LEDGER_IDS[ref.asset.removeprefix(f"{CHAIN}/")] if book is None else book,
+        "book": fixed_book(ref.asset) if book is None else book,
         "code": ref.code,
         "type": AccountCode(ref.code).name,
         "owner": ref.owner,
@@ -227,10 +239,10 @@ def in_decided_order(events: Iterable[FlowEvent], decided: Mapping[str, Decision
     return sorted(events, key=lambda event: place.get(str(event.name), len(place)))
 
 
-def _record(event: FlowEvent, asset: str) -> BookTransfers:
+def _record(event: FlowEvent, asset: str, book_of: BookOf) -> BookTransfers:
     return {
         "asset": asset,
-        "book": LEDGER_IDS.get(asset.removeprefix(f"{CHAIN}/"), 0),
+        "book": book_of(asset),
         "chain": CHAIN,
         "chain_number": CHAIN_NUMBER,
         "run": 0,
@@ -281,27 +293,37 @@ def _refused(outcome: Outcome) -> tuple[str, BookTransfer]:
     sides = SIDES.get(event.kind, (AccountCode.USER, AccountCode.TREASURY))
     debit, credit = event.debtor or Party("", sides[0]), event.creditor or Party("", sides[1])
     amount = event.amount if isinstance(event.amount, int) else 0
+    code, subjects, asset = (
+        CODES.get(event.kind, TransferCode.PAYMENT),
+        ("", ""),
+        asset_key(event.asset or ANCHOR_ASSET),
+    )
+    if event.legs:  # its first leg stands for it
+        leg = event.legs[0]
+        debit, credit = (Party(ref.owner, AccountCode(ref.code)) for ref in (leg.debit, leg.credit))
+        code, amount, asset = TransferCode(leg.code), leg.amount, leg.debit.asset
+        subjects = (leg.debit.subject, leg.credit.subject)
     row: BookTransfer = {
         "transfer_id": event.name.transfer_id(0, phase_of(event.kind)).to_bytes(16, "big"),
         "transaction_index": 0,
         "leg": 0,
         "hash": "",
-        "code": int(CODES[event.kind]),
+        "code": int(code),
         "status": "refused",
         "reason": str(outcome.refused),
         "debit_code": int(debit.code),
         "debit_owner": debit.owner,
-        "debit_subject": "",
+        "debit_subject": subjects[0],
         "credit_code": int(credit.code),
         "credit_owner": credit.owner,
-        "credit_subject": "",
+        "credit_subject": subjects[1],
         "amount": str(amount if 0 <= amount < _AMOUNT_COLUMN_MAX else 0),
         "pending_id": "",
         "event_id": str(event.name),
         "flow": event.kind.value,
         "timestamp": 0,
     }
-    return asset_key(event.asset or ANCHOR_ASSET), row
+    return asset, row
 
 
 def _time(event: FlowEvent) -> int:

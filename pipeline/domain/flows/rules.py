@@ -259,6 +259,14 @@ def close(event: FlowEvent, facts: Facts) -> Plan:
     return chain.leg(side, held, 0, TransferCode.LOCK, flags=PENDING | CLOSING_CREDIT).plan("closed")
 
 
+def post(event: FlowEvent, _: Facts) -> Plan:
+    """The legs as they are; what an application's state allows it has judged itself."""
+    chain = Chain(event)
+    for leg in event.legs:
+        chain.leg(leg.debit, leg.credit, leg.amount, TransferCode(leg.code))
+    return chain.plan()
+
+
 RULES: Final[dict[Kind, Callable[[FlowEvent, Facts], Plan]]] = {
     Kind.DEPOSIT: deposit,
     Kind.WITHDRAWAL: withdrawal,
@@ -278,6 +286,7 @@ RULES: Final[dict[Kind, Callable[[FlowEvent, Facts], Plan]]] = {
     Kind.FREEZE: freeze,
     Kind.THAW: thaw,
     Kind.CLOSE: close,
+    Kind.POST: post,
 }
 
 

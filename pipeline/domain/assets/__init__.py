@@ -1,0 +1,1 @@
+"""S0, LayerLedger: the rules of applications' assets. Pure."""

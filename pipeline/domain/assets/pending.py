@@ -1,0 +1,152 @@
+"""Moves between custody of the application and of the chain, which wait for the chain's word (S0, ONCHAIN_*). Pure.
+
+A request names the transaction that does it. It is done when that transaction is known to have moved the token the
+right way, whichever comes first: the request or the chain. A transaction that did something else is an alert; the
+request then stays until it is done after all or cancelled. Units of a fractioned asset wait each for themselves; they
+stay their owner's, but he can't use them.
+"""
+
+from __future__ import annotations
+
+from pipeline.domain.account import TransferCode
+from pipeline.domain.applications.event import Value
+from pipeline.domain.assets.books import chain_units, user_units
+from pipeline.domain.assets.checks import issuer_of
+from pipeline.domain.assets.draft import Draft
+from pipeline.domain.assets.state import set_owner, treasuries, user_at
+
+SEND, RECEIVE, BURN = "ONCHAIN_SEND", "ONCHAIN_RECEIVE", "ONCHAIN_BURN"
+
+
+def new_pending(
+    draft: Draft, tx_hash: str, user_id: str | None, address: str | None = None, units: int | None = None
+) -> Value:
+    """A request that waits. `user_id`: whose units leave, or whose it becomes."""
+    return {
+        "type": draft.event.type, "tx_hash": tx_hash, "address": address, "user_id": user_id,
+        "actor": draft.event.user_id, "units": None if units is None else str(units), "event_id": draft.event.id,
+        "mismatch": False,
+    }  # fmt: skip
+
+
+def locked(asset: Value, user: str | None) -> int:
+    """Units of a user that are on their way to the chain."""
+    waiting = asset["pending_units"].values()
+    return sum(int(one["units"]) for one in waiting if one["type"] == SEND and one["user_id"] == user)
+
+
+def complete(draft: Draft, asset_id: str) -> None:
+    """Do what waits for a transaction that is known by now."""
+    asset = draft.held(asset_id)
+    for waiting in [one for one in (asset["pending"], *asset["pending_units"].values()) if one is not None]:
+        seen = draft.get("observed", f"{asset['token']}|{waiting['tx_hash']}")
+        if seen is None:
+            continue
+        place = _match(draft, asset, waiting, seen["moves"])
+        if place is None:
+            _mismatch(draft, asset_id, waiting, seen["moves"])
+            continue
+        moves = [
+            {**move, "used_by": waiting["event_id"]} if n == place else move
+            for n, move in enumerate(seen["moves"])
+        ]
+        draft.put("observed", f"{asset['token']}|{waiting['tx_hash']}", {"moves": moves})
+        _keep(draft, asset_id, waiting, None)
+        _done(draft, asset_id, waiting)
+
+
+def _match(draft: Draft, asset: Value, waiting: Value, moves: list[Value]) -> int | None:
+    """Which of the transaction's moves is the one that was asked for."""
+    for place, move in enumerate(moves):
+        if move["used_by"] is None and _is_it(draft, asset, waiting, move):
+            return place
+    return None
+
+
+def _is_it(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
+    if waiting["units"] is not None and move["amount"] != waiting["units"]:
+        return False
+    ours = treasuries(draft, asset)
+    if waiting["type"] == BURN:
+        return move["to"] is None
+    if waiting["type"] == SEND:
+        from_us = waiting["units"] is None or move["from"] in (*ours, issuer_of(asset["token"]))
+        return move["to"] == waiting["address"] and from_us
+    if waiting["units"] is not None and int(asset["onchain_units"]) < int(waiting["units"]):
+        return False
+    mine = waiting["actor"] in ("", user_at(draft, move["from"]))
+    return mine and move["to"] in ours and move["from"] not in ours
+
+
+def _done(draft: Draft, asset_id: str, waiting: Value) -> None:
+    if waiting["units"] is not None:
+        _units_done(draft, asset_id, waiting)
+    elif waiting["type"] == SEND:
+        draft.update(asset_id, custody_type="onchain", difference=None)
+    elif waiting["type"] == RECEIVE:
+        draft.update(asset_id, custody_type="managed", difference=None)
+        set_owner(draft, asset_id, waiting["user_id"])
+    else:
+        draft.update(asset_id, burnt=True, owner_user_id=None, listing=None, difference=None)
+
+
+def _units_done(draft: Draft, asset_id: str, waiting: Value) -> None:
+    asset = draft.held(asset_id)
+    user, units = waiting["user_id"], int(waiting["units"])
+    user_ref, chain_ref = user_units(asset_id, user), chain_units(asset_id, asset["token"])
+    if waiting["type"] == SEND:
+        draft.move(user_ref, chain_ref, units, TransferCode.WITHDRAWAL)
+        units = -units
+    else:
+        draft.move(chain_ref, user_ref, units, TransferCode.DEPOSIT)
+    outside = int(asset["onchain_units"]) - units
+    draft.update(
+        asset_id, holdings=moved(asset["holdings"], user, units), onchain_units=str(outside),
+        custody_type="hybrid" if outside else "managed",
+    )  # fmt: skip
+
+
+def moved(holdings: Value, user: str, units: int) -> Value:
+    """Holdings with so many units more (or fewer) of one user; who has none is not there."""
+    after = {**holdings, user: str(int(holdings.get(user, "0")) + units)}
+    return {who: held for who, held in after.items() if held != "0"}
+
+
+def _mismatch(draft: Draft, asset_id: str, waiting: Value, moves: list[Value]) -> None:
+    """The transaction did something else: both sides, once."""
+    if waiting["mismatch"]:
+        return
+    _keep(draft, asset_id, waiting, {**waiting, "mismatch": True})
+    draft.alert(
+        "onchain_mismatch", f"{asset_id}:{waiting['event_id']}", "critical", asset_id=asset_id,
+        asked=waiting, chain=moves,
+    )  # fmt: skip
+
+
+def _keep(draft: Draft, asset_id: str, waiting: Value, after: Value | None) -> None:
+    """Put a waiting request in place, or take it away."""
+    if waiting["units"] is None:
+        draft.update(asset_id, pending=after)
+        return
+    rest = {tx: one for tx, one in draft.held(asset_id)["pending_units"].items() if tx != waiting["tx_hash"]}
+    draft.update(asset_id, pending_units=rest if after is None else {**rest, waiting["tx_hash"]: after})
+
+
+def add_pending(draft: Draft, asset_id: str, waiting: Value) -> None:
+    """Let a request wait."""
+    _keep(draft, asset_id, waiting, waiting)
+
+
+def drop_pending(draft: Draft, asset_id: str, waiting: Value) -> None:
+    """A request waits no more."""
+    _keep(draft, asset_id, waiting, None)
+
+
+def forget_pending(draft: Draft, asset_id: str) -> None:
+    """The token is no more: what waited for it will not be; each is told."""
+    asset = draft.held(asset_id)
+    for waiting in [one for one in (asset["pending"], *asset["pending_units"].values()) if one is not None]:
+        _mismatch(
+            draft, asset_id, waiting, [{"to": None, "reason": "the token was burnt by another transaction"}]
+        )
+    draft.update(asset_id, pending=None, pending_units={})

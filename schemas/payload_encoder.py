@@ -1,0 +1,84 @@
+"""Records that end with one nullable field per event type, of which one is given: written in parts, as whole ones are.
+
+An Avro record is its fields one after the other, a null of a union that begins with null is one zero byte. So the
+leading fields, zeros, and the one payload in its place make the same bytes as `Codec.encode`, without the writer having
+to look at every other type's null. Values must be exact already (schemas.json_form): nothing is checked here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from io import BytesIO
+from typing import Any, NamedTuple
+
+from fastavro import parse_schema, schemaless_writer
+
+from schemas.codec import Codec
+from schemas.exact import names_of
+from schemas.forms import NAMED, PRIMITIVES, SchemaFault, plain_form
+
+_HEADER = struct.Struct(">bI")
+_GIVEN = b"\x02"  # branch 1 of ["null", X]
+
+
+class _Part(NamedTuple):
+    parsed: Any
+    before: bytes
+    after: bytes
+
+
+class PayloadEncoder:
+    """Writes one topic's records."""
+
+    def __init__(self, codec: Codec, topic: str, leading: int) -> None:
+        """The first `leading` fields are the envelope. Raises SchemaFault where another is no ["null", record]."""
+        form = plain_form(codec.schema(topic).resolution)
+        names, fields = names_of(form), form["fields"]
+        self._codec, self._topic = codec, topic
+        self._envelope = _parsed({**form, "fields": fields[:leading]}, names)
+        self._parts: dict[str, _Part] = {}
+        rest = fields[leading:]
+        for place, field in enumerate(rest):
+            branches = field["type"]
+            if not isinstance(branches, list) or len(branches) != 2 or branches[0] != "null":
+                raise SchemaFault(f"{topic}: {field['name']} is no optional record")
+            before, after = b"\0" * place + _GIVEN, b"\0" * (len(rest) - place - 1)
+            self._parts[field["name"]] = _Part(_parsed(branches[1], names), before, after)
+        self._header = b""
+
+    def encode(self, record: Mapping[str, Any], payload: str) -> bytes:
+        """The message of a record whose other payloads are null. Raises NotRegistered."""
+        if not self._header:
+            self._header = _HEADER.pack(0, self._codec.schema_id(self._topic))
+        part, out = self._parts[payload], BytesIO()
+        out.write(self._header)
+        schemaless_writer(out, self._envelope, record)
+        out.write(part.before)
+        schemaless_writer(out, part.parsed, record[payload])
+        out.write(part.after)
+        return out.getvalue()
+
+
+def _parsed(form: Any, names: Mapping[str, Any]) -> Any:
+    return parse_schema(_self_contained(form, names, set()), named_schemas={})
+
+
+def _self_contained(form: Any, names: Mapping[str, Any], seen: set[str]) -> Any:
+    """`form` with every named type defined where it is first used."""
+    if isinstance(form, list):
+        return [_self_contained(branch, names, seen) for branch in form]
+    if isinstance(form, str):
+        return form if form in PRIMITIVES or form in seen else _self_contained(names[form], names, seen)
+    if form["type"] in NAMED:
+        if form["name"] in seen:
+            return form["name"]
+        seen.add(form["name"])
+    made = dict(form)
+    if "items" in form:
+        made["items"] = _self_contained(form["items"], names, seen)
+    if "fields" in form:
+        made["fields"] = [
+            {**field, "type": _self_contained(field["type"], names, seen)} for field in form["fields"]
+        ]
+    return made

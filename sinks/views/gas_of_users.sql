@@ -1,0 +1,16 @@
+-- S0's gas report: by user and currency, what transactions in managed custody required, and who paid which part of it.
+-- In the currency's smallest unit; applied charges and coverages alone. Fees on chains, by address: gas_report.
+-- Example: SELECT total_gas_required, total_gas_paid_by_treasury FROM gas_of_users WHERE user_id = 'alice'
+SELECT
+  owner AS user_id,
+  replaceOne(chain, 'offchain/gas:', '') AS currency,
+  count() AS transactions,
+  sum(gas_required) AS total_gas_required,
+  sum(gas_paid_by_user) AS total_gas_paid_by_user,
+  sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury
+FROM gas_ledger
+WHERE chain_number = 0 AND startsWith(chain, 'offchain/gas:') AND finality != 'retracted' AND hash IN (
+  SELECT event_id FROM event_outcomes
+  WHERE type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE') AND status = 'applied'
+)
+GROUP BY user_id, currency

@@ -1,0 +1,321 @@
+"""Every flow of the applications through everything: HTTP → Kafka → books, states, ClickHouse → the read API.
+
+S0: mint, transfer, social, packs, fractions, sale (its fourth flow, the chain's, is in test_up_serve). S1: a position
+from its creation to its release, with attestations. S3: credit, transfer, escrow, votes. S4: authorize, claim, fulfil;
+and an expiry that nobody sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pipeline.domain.anchors.signature import message
+from tests.support.up_life import Life, Node
+
+pytestmark = pytest.mark.xdist_group("demo")
+
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
+APPS = """
+[apps.mintlings]
+title = "Mintlings"
+issuers = ["xrpl:0/r3tsSV8cfp3Ku9DJoT13vng3QodY4fD6uV"]
+treasuries = ["xrpl:0/r3tsSV8cfp3Ku9DJoT13vng3QodY4fD6uV"]
+"""
+
+
+def at(minutes: float) -> str:
+    return (START + timedelta(minutes=minutes)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    node = Node(3)
+    made = Life(tmp_path_factory.mktemp("flows"), node, APPS)
+    _ = made.key
+    made.begin()
+    yield made
+    made.close()
+    node.stop()
+
+
+class Teller:
+    """Tells events of a topic in order, a minute apart, and waits until they are decided."""
+
+    def __init__(self, life: Life, domain: str, key: str, topic: str) -> None:
+        self.life, self._domain, self._key, self._topic = life, domain, key, topic
+        self.ids: dict[str, str] = {}
+
+    def __call__(self, name: str, type: str, key: str, user: str = "", /, **data: Any) -> str:
+        body = {"type": type, self._key: key, "at": at(len(self.ids)), "data": data}
+        if user:
+            body["user_id"] = user
+        self.ids[name] = self.life.post(f"{self._domain}-{name}", body, self._domain)
+        return self.ids[name]
+
+    def decided(self) -> dict[str, bool | None]:
+        """Event's name → whether it was applied, once all are decided."""
+        ids = list(self.ids.values())
+        self.life.until(lambda: None not in self.life.decided(ids, self._topic).values(), "decided")
+        found = self.life.decided(ids, self._topic)
+        return {name: found[id] for name, id in self.ids.items()}
+
+    def told(self) -> None:
+        """Until ClickHouse has the outcome of every event, and every state and transfer that came before it."""
+        ids = ", ".join(f"'{id}'" for id in self.ids.values())
+        sql = f"SELECT count() AS n FROM event_outcomes WHERE event_id IN ({ids})"
+        self.life.until(lambda: self.life.query(sql)[0]["n"] == len(self.ids), "outcomes in ClickHouse")
+
+
+def eventually(life: Life, look: Callable[[], Any], what: str) -> Any:
+    """Derived topics reach ClickHouse one by one."""
+    return life.until(look, what)
+
+
+def answered(life: Life, path: str, **parameters: str) -> Any:
+    response = life.get(path, **parameters)
+    return response.json() if response.status_code == 200 else None
+
+
+def test_s0_mint_transfer_social_pack_fractions_and_sale(life: Life) -> None:
+    tell = Teller(life, "assets", "asset_id", "assets.activity.v1")
+    life.until(lambda: life.state("app", "mintlings"), "serve registers the application")
+    for user in ("alice", "bob", "carol"):
+        tell(user, "USER_REGISTERED", user, addresses=[])
+    for card in ("card-1", "card-2", "pack-1"):
+        entry = {"asset_type": "card", "title": f"No. {card}", "owner_user_id": "alice"}
+        body = {
+            "type": "ASSET_REGISTERED",
+            "asset_id": card,
+            "app_id": "mintlings",
+            "at": at(4),
+            "data": entry,
+        }
+        tell.ids[f"r-{card}"] = life.post(f"r-{card}", body)
+        tell(f"m-{card}", "MINTED", card, to_user_id=None)
+    gas = {"currency": "XRP", "gas_required": "12", "gas_paid_by_user": "5", "gas_paid_by_treasury": "7"}
+    tell(
+        "gas",
+        "INTERNAL_GAS_CHARGE",
+        "card-1",
+        payer_user_id="alice",
+        related_transaction_id=tell.ids["m-card-1"],
+        **gas,
+    )
+    tell("view", "VIEWED", "card-1", "bob", surface="feed")
+    tell("pack", "PACK_CREATED", "pack-1", "alice", contents=["card-1", "card-2"])
+    tell("alone", "TRANSFERRED", "card-1", "alice", to_user_id="carol")  # it moves with its pack alone
+    tell("give", "TRANSFERRED", "pack-1", "alice", to_user_id="bob")
+    tell("open", "PACK_OPENED", "pack-1", "bob")
+    tell("split", "FRACTIONED", "card-2", "bob", fraction_count=1000)
+    tell("part", "TRANSFERRED", "card-2", "bob", to_user_id="carol", units="250")
+    tell("list", "LISTED", "card-1", "bob", price="10", currency="USD")
+    tell("sold", "SOLD", "card-1", to_user_id="carol", price="10.00", currency="USD")
+    decided = tell.decided()
+    assert {name for name, applied in decided.items() if not applied} == {"alone"}
+    tell.told()
+
+    card = eventually(life, lambda: _owned(life, "card-1", "carol"), "carol has bought card-1")
+    assert card["title"] == "No. card-1" and card["listing"] is None and card["parent_container_id"] is None
+    split = eventually(life, lambda: (answered(life, "/v1/assets/card-2") or {}).get("holdings"), "fractions")
+    assert split == {"bob": "750", "carol": "250"}
+    done = answered(life, "/v1/assets/card-1/transactions")["transactions"]
+    assert [one["type"] for one in done] == [
+        "MINTED", "INTERNAL_GAS_CHARGE", "LISTED", "SOLD",
+    ]  # fmt: skip
+    assert [one["type"] for one in answered(life, "/v1/assets/card-1/events")["events"]] == ["VIEWED"]
+    history = life.get("/v1/assets/card-1/provenance", key="")
+    assert history.status_code == 200 and history.json()["asset"]["owner_user_id"] == "carol"
+    assert life.get("/v1/users/alice/gas", key="").status_code == 401
+    sums = eventually(life, lambda: answered(life, "/v1/users/alice/gas")["gas"], "alice's gas")
+    assert [
+        (one["currency"], one["total_gas_required"], one["total_gas_paid_by_treasury"]) for one in sums
+    ] == [("XRP", "12", "7")]
+    booked = eventually(life, lambda: _net(life, "offchain/fraction:card-2", 2), "fractions in the books")
+    assert booked == {"bob": 750, "carol": 250, "": -1000}
+    gas_booked = _net(life, "offchain/gas:XRP", 2)
+    assert gas_booked == {"alice": -5, "treasury:mintlings": -7, "mintlings": 12}
+    fate = life.get(f"/v1/events/{tell.ids['alone']}").json()
+    assert fate["status"] == "refused", fate
+
+
+def _owned(life: Life, asset: str, owner: str) -> Any:
+    found = answered(life, f"/v1/assets/{asset}")
+    return found if found and found["owner_user_id"] == owner else None
+
+
+def _net(life: Life, asset: str, least: int) -> dict[str, int]:
+    """Owner → credits − debits of the posted transfers of a book; {} while there are fewer than `least`."""
+    rows = life.query(
+        "SELECT debit_owner, credit_owner, toString(amount) AS amount FROM transfers FINAL "
+        f"WHERE asset = '{asset}' AND status = 'posted'"
+    )
+    net: dict[str, int] = {}
+    for row in rows:
+        net[row["debit_owner"]] = net.get(row["debit_owner"], 0) - int(row["amount"])
+        net[row["credit_owner"]] = net.get(row["credit_owner"], 0) + int(row["amount"])
+    return net if len(rows) >= least else {}
+
+
+def test_s1_a_position_from_creation_to_release(life: Life) -> None:
+    money = Teller(life, "anchors", "authorization_id", "anchors.events.v1")
+    for who in ("BUILDER", "SUBCONTRACTOR_123", "OWNER"):
+        money(f"s1-{who}", "ACCOUNT_OPENED", who, owner=who, account_type="USER", asset="USD")
+    money("s1-in", "DEPOSITED", "OWNER", owner="OWNER", account_type="USER", asset="USD", amount="100000.00")
+    assert all(money.decided().values())
+    tell = Teller(life, "positions", "position_id", "positions.events.v1")
+    tell("bank", "INSTITUTION_REGISTERED", "inst_bank123", name="Bank 123", region="US")
+    tell("template", "ASSET_TEMPLATE_REGISTERED", "tmpl_escrow", institution_id="inst_bank123", name="Project escrow",
+         onchain_enabled=True, regions=["US"], currencies=["USD"])  # fmt: skip
+    tell("asset", "POSITION_ASSET_REGISTERED", "asset_proj456", template_id="tmpl_escrow",
+         institution_id="inst_bank123", region="US", name="Project 456")  # fmt: skip
+    pos = "pos_xyz789uvw321"
+    tell("new", "POSITION_CREATED", pos, institution_id="inst_bank123", asset_id="asset_proj456",
+         holder_reference="BUILDER", currency="USD", amount=100000.00, external_reference="ESCROW-2024-A")  # fmt: skip
+    step = {"reason": "Funds deposited", "funder": "OWNER"}
+    tell("fund", "POSITION_STATE_CHANGED", pos, previous_state="CREATED", new_state="FUNDED", **step)
+    part = {
+        "recipient": "SUBCONTRACTOR_123",
+        "reason": "Partial payment processed",
+        "invoice_reference": "INV-2024-001",
+    }
+    tell("part", "POSITION_STATE_CHANGED", pos, previous_state="FUNDED", new_state="PARTIALLY_RELEASED",
+         amount_released=50000.00, **part)  # fmt: skip
+    tell("more", "POSITION_STATE_CHANGED", pos, previous_state="PARTIALLY_RELEASED", new_state="PARTIALLY_RELEASED",
+         amount_released="0.01", **part)  # fmt: skip
+    tell(
+        "stale", "POSITION_STATE_CHANGED", pos, previous_state="FUNDED", new_state="CANCELLED", reason="late"
+    )
+    tell("rest", "POSITION_STATE_CHANGED", pos, previous_state="PARTIALLY_RELEASED", new_state="RELEASED",
+         reason="Final release", recipient="BUILDER")  # fmt: skip
+    decided = tell.decided()
+    assert {name for name, applied in decided.items() if not applied} == {"stale"}
+    assert all(id.startswith("led_") for id in tell.ids.values())
+    tell.told()
+
+    found = eventually(
+        life, lambda: _state_is(life, f"/v1/positions/{pos}", "RELEASED"), "the position is released"
+    )
+    assert (found["currency"], found["holderReference"]) == (
+        "USD", "BUILDER",
+    )  # fmt: skip
+    events = answered(life, "/v1/ledger-events", positionId=pos)["events"]
+    assert [one["newState"] for one in events if one["id"] != tell.ids["stale"]] == [
+        "CREATED", "FUNDED", "PARTIALLY_RELEASED", "PARTIALLY_RELEASED", "RELEASED",
+    ]  # fmt: skip
+    assert [one["at"] for one in events] == sorted(one["at"] for one in events)
+    holder = life.make_key("builder", "BUILDER", "positions:write")
+    stranger = life.make_key("stranger", "STRANGER", "positions:write")
+    assert life.get("/v1/ledger-events", key="", positionId=pos).status_code == 401
+    assert life.get("/v1/ledger-events", key=holder).status_code == 400
+    assert life.get("/v1/ledger-events", key=holder, positionId=pos).status_code == 200
+    assert life.get("/v1/ledger-events", key=stranger, positionId=pos).status_code in (400, 403)
+    net = eventually(life, lambda: _net(life, "offchain/USD", 5), "USD in the books")
+    assert (net["SUBCONTRACTOR_123"], net["BUILDER"], net["OWNER"]) == (5000001, 4999999, 0)
+    queued = eventually(
+        life, lambda: life.query("SELECT count() AS n FROM attestations")[0]["n"] == 5, "attestations"
+    )
+    assert queued
+
+
+def _state_is(life: Life, path: str, state: str) -> Any:
+    found = answered(life, path)
+    return found if found and found["state"] == state else None
+
+
+def test_s3_credit_transfer_escrow_and_votes(life: Life) -> None:
+    tell = Teller(life, "tokens", "account_id", "tokens.events.v1")
+    for who in ("ana", "ben"):
+        owner = "mem_" + who.encode().hex().rjust(32, "0")
+        tell(
+            f"acc-{who}",
+            "ACCOUNT_OPENED",
+            f"acc-{who}",
+            owner_type="member",
+            owner_id=owner,
+            association_id="flora",
+        )
+    tell("limit", "CREDIT_LIMIT_GRANTED", "acc-ana", limit="500")
+    reference = {"reference_type": "invoice", "reference_id": "inv-1"}
+    tell("issue", "CREDIT_ISSUED", "acc-ana", amount="200.5", **reference)
+    tell("beyond", "CREDIT_ISSUED", "acc-ana", amount="299.500001", **reference)
+    tell("move", "TOKEN_TRANSFERRED", "acc-ana", amount="20.000001", to_account_id="acc-ben", **reference)
+    tell("lock", "ESCROW_LOCKED", "acc-ana", escrow_id="es-1", amount="50", beneficiary_account_id="acc-ben",
+         reference_type="purchase_order", reference_id="po-1")  # fmt: skip
+    tell("free", "ESCROW_RELEASED", "acc-ana", escrow_id="es-1", amount="30", to_account_id="acc-ben")
+    tell(
+        "right",
+        "GOVERNANCE_RIGHT_GRANTED",
+        "acc-ana",
+        right_id="r-1",
+        right="vote",
+        weight="3",
+        proposal_id="prop-1",
+    )
+    tell("vote", "VOTE_CAST", "acc-ana", proposal_id="prop-1", right_id="r-1", choice="for")
+    tell("again", "VOTE_CAST", "acc-ana", proposal_id="prop-1", right_id="r-1", choice="against")
+    decided = tell.decided()
+    assert {name for name, applied in decided.items() if not applied} == {"beyond", "again"}
+    tell.told()
+    balances = eventually(
+        life, lambda: _credit(life, "acc-ana", ("130.499999", "20")), "what ana may use, and what is locked"
+    )
+    assert balances
+    assert eventually(life, lambda: _credit(life, "acc-ben", ("50.000001", "0")), "what ben may use")
+    votes = answered(life, "/v1/accounts/acc-ana/votes")["votes"]
+    assert [(one["proposal_id"], one["choice"]) for one in votes] == [("prop-1", "for")]
+    assert answered(life, "/v1/accounts/acc-ana/statement")["transfers"]
+    assert answered(life, "/v1/accounts/acc-ana/guarantees")["positions"]
+    assert life.get("/v1/accounts/acc-ana/balances", key="").status_code == 401
+
+
+def _credit(life: Life, account: str, wanted: tuple[str, str]) -> Any:
+    found = answered(life, f"/v1/accounts/{account}/balances")
+    for one in found["balances"] if found else ():
+        if one["token_type"] == "CREDIT" and tuple(map(_plain, (one["available"], one["locked"]))) == wanted:
+            return found
+    return None
+
+
+def _plain(amount: str) -> str:
+    return amount.rstrip("0").rstrip(".") if "." in amount else amount
+
+
+def test_s4_authorize_claim_fulfil_and_an_expiry_that_nobody_sends(life: Life) -> None:
+    attestor = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    tell = Teller(life, "anchors", "authorization_id", "anchors.events.v1")
+    tell("shop", "MERCHANT_REGISTERED", "shop", name="The shop", anchors=["GROCERY"])
+    public = attestor.public_key().public_bytes_raw().hex()
+    tell("till", "ATTESTOR_REGISTERED", "till", public_key=public, anchors=["GROCERY"])
+    tell("open", "ACCOUNT_OPENED", "dora", owner="dora", account_type="USER", asset="SOVR")
+    tell("in", "DEPOSITED", "dora", owner="dora", account_type="USER", asset="SOVR", amount="250")
+    spend = {"user": "dora", "anchor": "GROCERY"}
+    tell("auth-1", "AUTHORIZED", "auth-1", amount="100", expires_at=at(6000), **spend)
+    tell(
+        "auth-2", "AUTHORIZED", "auth-2", amount="50", expires_at=at(60), **spend
+    )  # an end that has come: the clock
+    tell("auth-3", "AUTHORIZED", "auth-3", amount="201", expires_at=at(6000), **spend)
+    tell("claim", "CLAIMED", "auth-1", merchant="shop")
+    when = START + timedelta(minutes=30)
+    signed = message("auth-1", "GROCERY", "100", "receipt 4711", int(when.timestamp() * 1000))
+    proof = {"proof": "receipt 4711", "attestor": "till", "attested_at": at(30)}
+    tell("forged", "FULFILLED", "auth-1", signature=attestor.sign(signed + b"!").hex(), **proof)
+    tell("fulfil", "FULFILLED", "auth-1", signature=attestor.sign(signed).hex(), **proof)
+    tell("fee", "FEE_CHARGED", "dora", owner="dora", account_type="USER", asset="SOVR", amount="1")
+    decided = tell.decided()
+    assert {name for name, applied in decided.items() if not applied} == {"auth-3", "forged"}
+    both = eventually(
+        life, lambda: [one for name in ("auth-1", "auth-2") if (one := _ended(life, name))][1:], "both ended"
+    )
+    assert both[0]["state"] == "EXPIRED" and _ended(life, "auth-1")["state"] == "FULFILLED"
+    net = eventually(life, lambda: _net(life, "offchain/SOVR", 7), "SOVR in the books")
+    assert net["dora"] == 149
+
+
+def _ended(life: Life, authorization: str) -> Any:
+    found = answered(life, f"/v1/authorizations/{authorization}")
+    return found if found and found["state"] in ("FULFILLED", "EXPIRED") else None

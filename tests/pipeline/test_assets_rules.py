@@ -1,0 +1,275 @@
+"""Single rules of S0 that take more than one event to show; each event type's own case: tests/golden/assets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline.catalog.assets import ASSETS
+from pipeline.domain.account import AccountCode
+from pipeline.domain.applications.fold import Judged
+from tests.support.applications import TestFold, event, fold_of
+
+CHAIN = "xrpl:0"
+TREASURY, ANN, BOB, STRANGER = (f"{CHAIN}/r{name}" for name in ("T", "Ann", "Bob", "Stranger"))
+ISSUER = f"{CHAIN}/rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
+NFT = f"{CHAIN}/nft:{'A' * 64}"
+MPT = f"{CHAIN}/mpt:00000001B5F762798A53D543A014CAF8B297CFF8F2F937E8"
+ERC721 = f"eip155:1/erc721:0x{'ab' * 20}/7"
+TX = [digit * 64 for digit in "0123456789"]
+
+
+class Story:
+    """A fold with ann, bob and an application whose treasury is TREASURY."""
+
+    def __init__(self) -> None:
+        self.fold: TestFold = fold_of(ASSETS)
+        self.count = 0
+        self.tell("USER_REGISTERED", "ann", {"addresses": [ANN]})
+        self.tell("USER_REGISTERED", "bob", {"addresses": [BOB]})
+        self.tell("APP_REGISTERED", "app", {"title": "App", "treasuries": [TREASURY]})
+
+    def tell(self, type: str, key: str, data: Any = None, **envelope: Any) -> Judged:
+        self.count += 1
+        return self.fold.one(
+            event(ASSETS, type, key, 10**12 + self.count, data or {}, id=f"e{self.count}", **envelope)
+        )
+
+    def refused(self, type: str, key: str, data: Any = None, **envelope: Any) -> tuple[str, str]:
+        refusal = self.tell(type, key, data, **envelope).refused
+        assert refusal is not None
+        return refusal.reason, refusal.field
+
+    def does(self, type: str, key: str, data: Any = None, **envelope: Any) -> list[str]:
+        """Rules of the alerts that it raised."""
+        judged = self.tell(type, key, data, **envelope)
+        assert judged.decision is not None, judged.refused
+        return [note["rule"] for note in judged.decision.alerts]
+
+    def asset(
+        self, id: str, token: str | None = None, custody: str = "managed", owner: str | None = "ann"
+    ) -> None:
+        data = {
+            "asset_type": "card",
+            "title": "Card",
+            "token": token,
+            "custody_type": custody,
+            "owner_user_id": owner,
+        }
+        self.does("ASSET_REGISTERED", id, data, app_id="app")
+        self.does("MINTED", id)
+
+    def seen(
+        self, token: str, source: str | None, target: str | None, tx: str, amount: str = "1"
+    ) -> list[str]:
+        action = "minted" if source is None else "burnt" if target is None else "transferred"
+        data = {
+            "kind": "token", "chain": CHAIN, "token": token, "action": action, "from_address": source,
+            "to_address": target, "amount": amount, "tx_hash": tx, "block": self.count, "transaction_index": 0,
+            "change_index": 0,
+        }  # fmt: skip
+        return self.does("CHAIN_OBSERVED", token, data, source=f"chain:{CHAIN}")
+
+    def state(self, id: str) -> dict[str, Any]:
+        found = self.fold.state("asset", id)
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def story() -> Iterator[Story]:
+    made = Story()
+    yield made
+    made.fold.close()
+
+
+def test_units_go_to_the_chain_and_come_back(story: Story) -> None:
+    """10 units of an MPT: 4 to bob's address, he gives 1 to ann's there, ann takes hers in again."""
+    story.asset("card", MPT)
+    assert story.seen(MPT, ISSUER, TREASURY, TX[0], "10") == []
+    story.does("FRACTIONED", "card", {"fraction_count": 10}, user_id="ann")
+    story.does("ONCHAIN_SEND", "card", {"to_address": BOB, "tx_hash": TX[1], "units": "4"}, user_id="ann")
+    assert story.refused("TRANSFERRED", "card", {"to_user_id": "bob", "units": "7"}, user_id="ann") == (
+        "insufficient_units", "data.units",
+    )  # fmt: skip
+    assert story.refused("MERGED", "card")[0] == "illegal_transition"
+    assert story.seen(MPT, TREASURY, BOB, TX[1], "4") == []
+    card = story.state("card")
+    assert (card["holdings"], card["onchain_units"], card["custody_type"]) == ({"ann": "6"}, "4", "hybrid")
+    assert story.seen(MPT, BOB, ANN, TX[2], "1") == []
+    story.does(
+        "ONCHAIN_RECEIVE", "card", {"to_user_id": "ann", "tx_hash": TX[3], "units": "1"}, user_id="ann"
+    )
+    assert story.seen(MPT, ANN, TREASURY, TX[3], "1") == []
+    card = story.state("card")
+    assert (card["holdings"], card["onchain_units"]) == ({"ann": "7"}, "3")
+    assert story.fold.balance("offchain/fraction:card", AccountCode.USER, "ann") == 7
+    assert story.seen(MPT, TREASURY, STRANGER, TX[4], "2") == ["custody_difference"]
+    assert story.state("card")["holdings"] == {"ann": "7"}
+
+
+def test_whoever_the_chain_gives_a_pack_has_what_is_in_it(story: Story) -> None:
+    story.asset("pack", NFT, "onchain", None)
+    story.asset("card")
+    story.seen(NFT, None, ANN, TX[0])
+    story.does("PACK_CREATED", "pack", {"contents": ["card"]}, user_id="ann")
+    story.seen(NFT, ANN, STRANGER, TX[1])
+    assert (story.state("pack")["owner_user_id"], story.state("card")["owner_user_id"]) == (None, None)
+    story.does("USER_REGISTERED", "cyd", {"addresses": [STRANGER]})
+    assert (story.state("pack")["owner_user_id"], story.state("card")["owner_user_id"]) == ("cyd", "cyd")
+    assert story.refused("PACK_OPENED", "pack", user_id="ann") == ("not_owner", "user_id")
+    story.does("PACK_OPENED", "pack", user_id="cyd")
+    story.does("TRANSFERRED", "card", {"to_user_id": "bob"}, user_id="cyd")
+    assert story.state("card")["parent_container_id"] is None
+
+
+def test_a_pack_that_the_chain_burns_gives_its_content_free(story: Story) -> None:
+    story.asset("pack", NFT)
+    story.asset("card")
+    story.seen(NFT, None, TREASURY, TX[0])
+    story.does("PACK_CREATED", "pack", {"contents": ["card"]})
+    assert story.seen(NFT, TREASURY, None, TX[1]) == ["custody_difference"]
+    assert story.state("pack")["burnt"] and story.state("pack")["owner_user_id"] == "ann"
+    assert story.state("card")["parent_container_id"] is None
+    story.does("TRANSFERRED", "card", {"to_user_id": "bob"}, user_id="ann")
+
+
+def test_a_request_that_is_not_the_transaction_stays_until_it_is_cancelled(story: Story) -> None:
+    story.asset("card", NFT)
+    story.seen(NFT, None, TREASURY, TX[0])
+    story.does("ONCHAIN_SEND", "card", {"to_address": ANN, "tx_hash": TX[1]}, user_id="ann")
+    assert story.seen(NFT, TREASURY, BOB, TX[1]) == ["onchain_mismatch", "custody_difference"]
+    assert (
+        story.refused("TRANSFERRED", "card", {"to_user_id": "bob"}, user_id="ann")[0] == "illegal_transition"
+    )
+    assert story.seen(NFT, BOB, TREASURY, TX[2]) == []
+    assert story.state("card")["difference"] is None
+    assert story.refused("ONCHAIN_CANCELLED", "card", {"tx_hash": TX[1]}, user_id="bob") == (
+        "not_owner",
+        "user_id",
+    )
+    story.does("ONCHAIN_CANCELLED", "card", {"tx_hash": TX[1]}, user_id="ann")
+    story.does("TRANSFERRED", "card", {"to_user_id": "bob"}, user_id="ann")
+
+
+def test_one_transaction_completes_one_request(story: Story) -> None:
+    """Sent, back, and sent again with the first transaction's hash: that one is used up."""
+    story.asset("card", NFT)
+    story.seen(NFT, None, TREASURY, TX[0])
+    send = {"to_address": ANN, "tx_hash": TX[1]}
+    story.does("ONCHAIN_SEND", "card", send, user_id="ann")
+    story.seen(NFT, TREASURY, ANN, TX[1])
+    story.does("ONCHAIN_RECEIVE", "card", {"to_user_id": "ann", "tx_hash": TX[2]}, user_id="ann")
+    story.seen(NFT, ANN, TREASURY, TX[2])
+    assert story.state("card")["custody_type"] == "managed"
+    assert story.does("ONCHAIN_SEND", "card", send, user_id="ann") == ["onchain_mismatch"]
+    assert story.state("card")["custody_type"] == "managed"
+
+
+@pytest.mark.parametrize("chain_first", [False, True])
+@pytest.mark.parametrize(("payer", "fee", "status"), [
+    (TREASURY, "12", "confirmed"), (TREASURY, "13", "mismatch"), (STRANGER, "12", "mismatch"),
+])  # fmt: skip
+def test_a_coverage_and_its_transaction_in_either_order(
+    story: Story, chain_first: bool, payer: str, fee: str, status: str
+) -> None:
+    story.asset("card")
+    paid = {
+        "kind": "fee", "chain": CHAIN, "action": "paid", "from_address": payer, "amount": fee, "tx_hash": TX[1],
+        "block": 1, "transaction_index": 0, "change_index": 0,
+    }  # fmt: skip
+    covered = {
+        "payer_user_id": "ann", "currency": "XRP", "gas_required": "12", "gas_paid_by_user": "0",
+        "gas_paid_by_treasury": "12", "treasury_tx_hash": TX[1],
+    }  # fmt: skip
+    steps: list[tuple[str, str, dict[str, Any], str]] = [
+        ("INTERNAL_GAS_COVERAGE", "card", covered, "api"), ("CHAIN_OBSERVED", "tx", paid, "chain:xrpl:0"),
+    ]  # fmt: skip
+    alerts: list[str] = []
+    for type, key, data, source in steps[::-1] if chain_first else steps:
+        alerts += story.does(type, key, data, source=source)
+    coverage = story.fold.state("coverage", TX[1])
+    assert coverage is not None and coverage["status"] == status
+    assert alerts == ([] if status == "confirmed" else ["treasury_tx_mismatch"])
+    assert story.fold.balance("offchain/gas:XRP", AccountCode.FEE_POOL, "app") == 12
+    assert story.refused("INTERNAL_GAS_COVERAGE", "card", covered) == (
+        "already_covered",
+        "data.treasury_tx_hash",
+    )
+
+
+def test_what_a_chain_writes_in_its_own_way_is_one_thing(story: Story) -> None:
+    """EVM addresses and hashes in mixed case, XRPL's ids in lower case."""
+    story.does("USER_REGISTERED", "eve", {"addresses": [f"eip155:1/0x{'AB' * 20}"]})
+    assert story.fold.state("user", "eve") == {"addresses": [f"eip155:1/0x{'ab' * 20}"]}
+    assert (
+        story.refused("USER_REGISTERED", "mal", {"addresses": [f"eip155:1/0x{'aB' * 20}"]})[0]
+        == "address_taken"
+    )
+    story.asset("card", NFT.replace("A" * 64, "a" * 64))
+    story.asset("punk", ERC721.replace("ab", "AB"))
+    assert (story.state("card")["token"], story.state("punk")["token"]) == (NFT, ERC721)
+
+
+def test_another_application_does_not_act_on_an_asset(story: Story) -> None:
+    story.does("APP_REGISTERED", "other", {"title": "Other"})
+    story.asset("card")
+    assert story.refused("TRANSFERRED", "card", {"to_user_id": "bob"}, app_id="other") == (
+        "other_app",
+        "app_id",
+    )
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "reason", "field"),
+    [
+        ("TRANSFERRED", {"to_user_id": "nobody"}, "unknown_user", "data.to_user_id"),
+        ("TRANSFERRED", {"to_user_id": "bob", "units": "0"}, "bad_amount", "data.units"),
+        ("TRANSFERRED", {"to_user_id": "bob", "units": "1e3"}, "bad_amount", "data.units"),
+        ("TRANSFERRED", {"to_user_id": "ann"}, "same_owner", "data.to_user_id"),
+        ("FRACTIONED", {"fraction_count": 1}, "bad_amount", "data.fraction_count"),
+        ("FRACTIONED", {"fraction_count": 10**12 + 1}, "bad_amount", "data.fraction_count"),
+        ("PACK_CREATED", {"contents": []}, "missing", "data.contents"),
+        ("PACK_CREATED", {"contents": ["card"]}, "cycle", "data.contents.0"),
+        ("PACK_CREATED", {"contents": ["ghost"]}, "unknown_asset", "data.contents.0"),
+        ("PACK_OPENED", {}, "illegal_transition", "type"),
+        ("MINTED", {}, "illegal_transition", "type"),
+        ("LISTED", {"price": "0.0", "currency": "USD"}, "bad_amount", "data.price"),
+        ("LISTED", {"price": "-1", "currency": "USD"}, "bad_amount", "data.price"),
+        ("LISTED", {"price": "NaN", "currency": "USD"}, "bad_amount", "data.price"),
+        ("LISTED", {"price": "1", "currency": "a b"}, "bad_currency", "data.currency"),
+        ("SOLD", {"to_user_id": "bob", "price": "1", "currency": "USD"}, "illegal_transition", "type"),
+        ("DELISTED", {}, "illegal_transition", "type"),
+        ("MERGED", {}, "illegal_transition", "type"),
+        ("ONCHAIN_SEND", {"to_address": ANN, "tx_hash": "zz"}, "bad_hash", "data.tx_hash"),
+        ("ONCHAIN_SEND", {"to_address": "rAnn", "tx_hash": TX[1]}, "bad_address", "data.to_address"),
+        ("ONCHAIN_SEND", {"to_address": TREASURY, "tx_hash": TX[1]}, "to_treasury", "data.to_address"),
+        (
+            "ONCHAIN_SEND",
+            {"to_address": f"eip155:1/0x{'a' * 40}", "tx_hash": TX[1]},
+            "other_chain",
+            "data.to_address",
+        ),
+        ("ONCHAIN_RECEIVE", {"to_user_id": "ann", "tx_hash": TX[1]}, "illegal_transition", "type"),
+        ("METADATA_UPDATED", {}, "missing", "data.title"),
+    ],
+)
+def test_a_refusal_names_the_field(
+    story: Story, type: str, data: dict[str, Any], reason: str, field: str
+) -> None:
+    story.asset("card", NFT)
+    held = dict(story.fold.held)
+    assert story.refused(type, "card", data, user_id="ann") == (reason, field)
+    assert story.fold.held == held
+
+
+def test_social_events_are_somebodys_and_change_nothing(story: Story) -> None:
+    story.asset("card")
+    held = dict(story.fold.held)
+    assert story.refused("VIEWED", "card") == ("missing", "user_id")
+    assert story.refused("VIEWED", "card", user_id="nobody") == ("unknown_user", "user_id")
+    assert story.refused("PACK_TAPPED", "card", user_id="bob") == ("illegal_transition", "asset_id")
+    story.does("REACTION_ADDED", "card", {"reaction": "like"}, user_id="bob")
+    assert story.fold.held == held

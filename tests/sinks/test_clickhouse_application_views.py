@@ -1,0 +1,143 @@
+"""Views over applications on one scene, every answer worked out from it by hand; S0's three queries among them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sinks.views import views
+from tests.support.read_scene import TREASURY_TX, case, play
+from tests.support.read_world import World, world
+
+OURS = {
+    "asset_states", "asset_history", "user_history", "gas_of_users", "positions", "ledger_events", "position_timeline",
+    "authorizations", "event_status", "asset_analytics",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with world(tmp_path_factory.mktemp("views")) as made:
+        play(made)
+        yield made
+
+
+def test_every_example_runs(scene: World) -> None:
+    ours = [view for view in views() if view.name in OURS]
+    assert {view.name for view in ours} == OURS
+    for view in ours:
+        example = view.doc.rpartition("Example: ")[2]
+        assert example.startswith("SELECT"), view.name
+        scene.rows(example)
+
+
+def test_asset_states(scene: World) -> None:
+    rows = {row["asset_id"]: row for row in scene.rows("SELECT * FROM asset_states")}
+    owners = {asset: row["owner_user_id"] for asset, row in rows.items()}
+    assert owners == {"card-1": "bob", "card-2": "alice", "card-3": "bob", "pack-1": "alice", "art-1": None}
+    assert (
+        rows["art-1"]["holdings"] == {"alice": "750", "bob": "250"}
+        and rows["art-1"]["fraction_count"] == 1000
+    )
+    assert rows["card-2"]["parent_container_id"] == "pack-1" and rows["pack-1"]["contents"] == ["card-2"]
+    assert rows["card-1"]["listing"] is None and rows["card-1"]["version"] > 3
+    assert all(row["app_id"] == "mintlings" and row["minted"] and not row["burnt"] for row in rows.values())
+    (one,) = scene.rows("SELECT * FROM asset_states WHERE asset_id = 'card-1'")
+    assert one == rows["card-1"]
+
+
+def test_provenance_of_s0(scene: World) -> None:
+    rows = scene.rows("SELECT source_table, type, user_id, to_user_id FROM asset_history(asset = 'card-1')")
+    assert [tuple(row.values()) for row in rows] == [
+        ("asset_registry", "ASSET_REGISTERED", None, "alice"),
+        ("asset_transactions", "MINTED", None, None),
+        ("asset_transactions", "LISTED", "alice", None),
+        ("asset_events", "VIEWED", "bob", None),
+        ("asset_transactions", "SOLD", None, "bob"),
+        ("asset_transactions", "INTERNAL_GAS_CHARGE", None, None),
+    ]
+    assert [row["type"] for row in scene.rows("SELECT type FROM asset_history(asset = 'card-3')")] == [
+        "ASSET_REGISTERED", "MINTED",
+    ]  # fmt: skip
+
+
+def test_user_history_of_s0(scene: World) -> None:
+    def owned(user: str) -> list[tuple[str, str | None]]:
+        rows = scene.rows(f"SELECT asset_id, units FROM user_history(user = '{user}')")
+        return [(row["asset_id"], row["units"]) for row in rows]
+
+    assert owned("alice") == [("art-1", "750"), ("pack-1", None), ("card-2", None)]
+    assert owned("bob") == [("art-1", "250"), ("card-1", None), ("card-3", None)]
+    assert owned("nobody") == []
+
+
+def test_gas_report_of_s0(scene: World) -> None:
+    """A charge that the rules refuse counts in no report."""
+    told = {"payer_user_id": "bob", "currency": "XRP", "gas_required": "9", "gas_paid_by_user": "1",
+            "gas_paid_by_treasury": "1"}  # fmt: skip
+    scene.tell("assets", [case("INTERNAL_GAS_CHARGE", "card-1", 30, told)])  # 1 + 1 is not 9
+    sums = {"total_gas_required": "12", "total_gas_paid_by_user": "0", "total_gas_paid_by_treasury": "12"}
+    assert scene.rows("SELECT * FROM gas_of_users") == [
+        {"user_id": "bob", "currency": "XRP", "transactions": 1, **sums}
+    ]
+    for view in ("gas_report", "gas_daily"):
+        (row,) = scene.rows(f"SELECT * FROM {view} WHERE owner = 'bob'")
+        assert {name: row[name] for name in sums} == sums and row["transactions"] == 1
+    covered = {**told, "gas_paid_by_user": "0", "gas_paid_by_treasury": "9", "treasury_tx_hash": TREASURY_TX}
+    scene.tell("assets", [case("INTERNAL_GAS_COVERAGE", "card-1", 31, covered)])
+    (row,) = scene.rows("SELECT * FROM gas_of_users")
+    assert (row["transactions"], row["total_gas_required"], row["total_gas_paid_by_treasury"]) == (
+        2,
+        "21",
+        "21",
+    )
+
+
+def test_positions(scene: World) -> None:
+    rows = {row["id"]: row for row in scene.rows("SELECT * FROM positions")}
+    assert (rows["pos-1"]["state"], rows["pos-1"]["amount"], rows["pos-1"]["remainder"]) == (
+        "PARTIALLY_RELEASED", "100000", "59999.5",
+    )  # fmt: skip
+    assert (rows["pos-2"]["state"], rows["pos-2"]["funder"], rows["pos-2"]["external_reference"]) == (
+        "CREATED",
+        None,
+        None,
+    )
+    events = scene.rows(
+        "SELECT position_id, previous_state, new_state FROM ledger_events ORDER BY at, position_id"
+    )
+    assert [tuple(row.values()) for row in events] == [
+        ("pos-1", None, "CREATED"), ("pos-2", None, "CREATED"), ("pos-1", "CREATED", "FUNDED"),
+        ("pos-1", "FUNDED", "PARTIALLY_RELEASED"),
+    ]  # fmt: skip
+    steps = scene.rows("SELECT state, remainder, lasted_s FROM position_timeline(position = 'pos-1')")
+    assert [tuple(row.values()) for row in steps] == [
+        ("CREATED", "0", None), ("FUNDED", "100000", 60), ("PARTIALLY_RELEASED", "59999.5", 120),
+    ]  # fmt: skip
+
+
+def test_authorizations_and_event_status(scene: World) -> None:
+    (row,) = scene.rows("SELECT user_id, anchor, amount, state, merchant FROM authorizations")
+    assert tuple(row.values()) == ("alice", "GROCERY", "100", "CLAIMED", "shop")
+    waiting = scene.only_told("assets", case("VIEWED", "card-3", 50, {"surface": "feed"}, user_id="bob"))
+    status = "SELECT status, reason FROM event_status WHERE "
+    assert scene.rows(f"{status} event_id = '{waiting}'") == [{"status": "accepted", "reason": ""}]
+    assert scene.rows(f"{status} key = 'card-3' AND type = 'TRANSFERRED'") == [
+        {"status": "refused", "reason": "not_owner"}
+    ]
+    assert {row["status"] for row in scene.rows(f"{status} key = 'pos-2'")} == {"applied"}
+
+
+def test_analytics_count_nothing_twice(scene: World) -> None:
+    """The same messages once more in another incarnation of the topic, and none of a refused event."""
+    (before,) = scene.rows("SELECT * FROM asset_analytics")
+    assert (before["day"], before["app_id"], before["minted"], before["sold"]) == (
+        "2026-01-05",
+        "mintlings",
+        5,
+        1,
+    )
+    assert (before["listed"], before["fractioned"], before["transferred"], before["social"]) == (1, 1, 1, 1)
+    assert before["sales_volume"] == {"USD": "10.5"} and before["active_users"] == 2
+    for table in ("asset_transactions", "asset_events", "applied_events", "event_outcomes", "asset_registry"):
+        scene.history._client.command(f"INSERT INTO {table} SELECT * FROM {table}")  # the second net's case
+    assert scene.rows("SELECT * FROM asset_analytics") == [before]
