@@ -16,6 +16,7 @@ from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
 from pipeline.agents.runtime import SETUP_EXIT, Role, Worker
 from pipeline.ingest.apps_config import AppsConfigError, read_apps
+from pipeline.lag.watch import running
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from schemas.loader import by_topic, schemas
@@ -59,6 +60,16 @@ def open_history(settings: Settings, role: str = "history") -> Any:
     history = ClickHouseHistory(place, schemas(), Codec(registry), registry, role)
     history.open()
     return history
+
+
+def open_reading(settings: Settings) -> Any:
+    """The history to be read: where `tidebook up` runs on the data directory, through it. Opened."""
+    told = None if settings.clickhouse_url else running(settings)
+    if told is None or not told.get("clickhouse_url"):
+        return open_history(settings, "query")
+    from sinks.clickhouse_client import READ_SETTINGS, Reading
+
+    return Reading(str(told["clickhouse_url"]), READ_SETTINGS)
 
 
 def make_role(name: str, settings: Settings) -> Role:

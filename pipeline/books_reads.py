@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.app import open_books, open_history
+from pipeline.app import open_books, open_reading
 from pipeline.domain.flows.accounts import ASSET_OF_LEDGER, CHAIN, CUSTOMERS, AccountRow
 from pipeline.domain.flows.balances import OwnerBalance, Sums, fold, owner_balances, status_of, sums_of
 from pipeline.settings import Settings
@@ -81,7 +81,7 @@ def audit(settings: Settings, owner: str, event: str) -> Iterator[dict[str, Any]
 def _asked(settings: Settings, sql: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if not settings.clickhouse_url and not settings.clickhouse_dir.exists():
         raise QueryError(f"there is no history in {settings.data_dir}: name the directory with --data-dir")
-    history = open_history(settings, "query")
+    history = open_reading(settings)
     try:
         yield from history.query(sql, parameters)
     finally:

@@ -283,8 +283,8 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm, ingest-memory (ledgers), applications, "
-            "intake or reads."
+            help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm, ingest-memory (ledgers), "
+            "applications, intake or reads."
         ),
     ],
     transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,

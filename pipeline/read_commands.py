@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.app import open_books, open_history
+from pipeline.app import open_books, open_reading
 from pipeline.domain.decode.xrpl_address import decode_account
 from pipeline.ingest.chains import Chain, ChainError, ChainRegister
 from pipeline.report import book_balances
@@ -111,7 +111,7 @@ def _history(settings: Settings) -> Iterator[Any]:
         raise ReadError(
             f"there is no data in {settings.data_dir}: run `tidebook demo` first, or name the directory with --data-dir"
         )
-    history = open_history(settings, "query")
+    history = open_reading(settings)
     try:
         yield history
     finally:

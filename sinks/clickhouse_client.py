@@ -80,6 +80,27 @@ class Place:
         return None if self.path is None else DirectoryLock(self.path, role, wait_s)
 
 
+class Reading:
+    """The history as somebody else's process serves it: only to be read."""
+
+    def __init__(self, url: str, settings: Mapping[str, Any]) -> None:
+        self._place, self._settings = Place(url=url), settings
+
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """As ClickHouseHistory.query. Raises QueryError."""
+        try:
+            client = self._place.connect(self._settings)
+        except ClickHouseError as fault:
+            raise QueryError(one_line(fault)) from fault
+        try:
+            yield from rows(client, sql, parameters)
+        finally:
+            client.close()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class DirectoryLock:
     """Ownership of a directory: a lock on `<path>.lock`, which the kernel drops with its owner."""
 

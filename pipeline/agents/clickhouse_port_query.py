@@ -26,6 +26,7 @@ LIMITS: Final[Mapping[str, int]] = {
     "max_result_rows": 100_000_000,
 }
 """What one query may take; a client may ask for less, never for more."""
+_SELECTS: Final = re.compile(r"[\s(]*(SELECT|WITH)\b", re.IGNORECASE)  # the engine streams nothing else
 WHOLE_BYTES_MAX: Final = 128 << 20  # a result that can't be streamed is held whole
 
 ACCESS_DENIED, SYNTAX_ERROR, BAD_ARGUMENTS, TOO_LARGE = 497, 62, 36, 307  # ClickHouse's codes
@@ -86,7 +87,7 @@ class PortQuery:
     @property
     def streamed(self) -> bool:
         """Whether its result can be sent block by block."""
-        return self.format in STREAMED
+        return self.format in STREAMED and _SELECTS.match(_without_comments_before(self.sql)) is not None
 
 
 def read_query(arguments: Iterable[tuple[str, str]], body: str, headers: Mapping[str, str]) -> PortQuery:

@@ -203,7 +203,7 @@ def _landed(accepted: _Accepted) -> Held | Answer:
 
 def _conflict(key: str) -> Answer:
     return refused(ApiError(
-        409, "idempotency_conflict", f"another body was sent with the idempotency key {ascii(key)[1:61]}",
+        409, "idempotency_conflict", f"another body was sent with the idempotency key {key[:60]!a}",
         "idempotency_key",
     ))  # fmt: skip
 

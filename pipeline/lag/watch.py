@@ -53,7 +53,7 @@ def find_target(settings: Settings) -> Target:
     evm = read_config(settings.evm_config, os.environ) if settings.evm_config else {}
     if settings.kafka_url:
         return Target(settings.kafka_url, settings.xrpl_urls, settings.xrpl_network, evm)
-    told = _running(settings)
+    told = running(settings)
     if told is None:
         raise NoBroker(
             f"no broker: setting TIDEBOOK_KAFKA_URL is empty, and no `tidebook up` runs in {settings.data_dir}; "
@@ -69,7 +69,7 @@ def find_target(settings: Settings) -> Target:
     return Target(str(told["kafka_url"]), urls, settings.xrpl_network, evm, problems)
 
 
-def _running(settings: Settings) -> dict[str, Any] | None:
+def running(settings: Settings) -> dict[str, Any] | None:
     """What up.json tells, None where nothing runs."""
     try:
         told = orjson.loads((settings.data_dir / UP_FILE).read_bytes())

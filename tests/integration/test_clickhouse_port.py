@@ -15,7 +15,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, StreamFailureE
 from pipeline.agents.clickhouse_port import ClickHousePort, PortTaken
 from pipeline.agents.clickhouse_port_query import LIMITS, BadQuery, guard, lift_settings, read_query
 from sinks.clickhouse import ClickHouseHistory
-from sinks.clickhouse_client import Place, QueryError
+from sinks.clickhouse_client import READ_SETTINGS, Place, QueryError, Reading
 from tests.support.history import chain, history, message
 
 LEDGERS = 40
@@ -80,6 +80,19 @@ def test_own_client_with_parameters_and_types(port: ClickHousePort) -> None:
         assert client.command("SELECT count() FROM xrpl_ledgers") == LEDGERS
         assert "ledger_index" in client.query("SELECT * FROM xrpl_ledgers LIMIT 0").column_names
         assert client.query("SELECT 1 WHERE 0").result_rows == []
+
+
+def test_commands_read_through_it_as_from_the_folder_itself(port: ClickHousePort) -> None:
+    """`tidebook query` on a directory that `tidebook up` has in use: also what the engine can't stream."""
+    reading = Reading(port.url, READ_SETTINGS)
+    assert list(reading.query("SELECT count() AS n, toUInt256(5) AS big FROM xrpl_ledgers")) == [
+        {"n": LEDGERS, "big": "5"}
+    ]
+    tables = {row["name"] for row in reading.query("SHOW TABLES")}
+    assert {"xrpl_ledgers", "event_outcomes", "event_status"} <= tables
+    assert next(reading.query("EXPLAIN SELECT 1"))
+    with pytest.raises(QueryError, match="nope"):
+        list(reading.query("SELECT * FROM nope"))
 
 
 @pytest.mark.parametrize("text", NASTY)
