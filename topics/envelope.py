@@ -7,6 +7,7 @@ content-type. ce_id is a hash of the message itself, so the same event sent agai
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -85,24 +86,41 @@ _headers = headers  # `outgoing` has an argument of that name
 
 def message_id(topic: str, value: bytes) -> str:
     """ce_id: BLAKE2b-128 of the message under its topic, 32 hex digits."""
-    return blake2b(
-        value, digest_size=_ID_BYTES, person=blake2b(topic.encode(), digest_size=16).digest()
-    ).hexdigest()
+    return blake2b(value, digest_size=_ID_BYTES, person=_person(topic)).hexdigest()
+
+
+@cache
+def _person(topic: str) -> bytes:
+    return blake2b(topic.encode(), digest_size=16).digest()
 
 
 def event_time_ms(schema: Schema, record: Mapping[str, Any]) -> int:
     """Time of the event: the record's first timestamp-millis field, 0 if it has none."""
+    name = _time_field(schema)
+    return int(record[name]) if name else 0
+
+
+@cache
+def _time_field(schema: Schema) -> str:
+    """The record's first timestamp-millis field, "" if it has none."""
     for field in schema.resolution["fields"]:
         form = field["type"]
         if isinstance(form, dict) and form.get("logicalType") == "timestamp-millis":
-            return int(record[field["name"]])
-    return 0
+            return str(field["name"])
+    return ""
 
 
 def rfc3339(time_ms: int) -> str:
     """Milliseconds since 1970 as RFC 3339 in UTC; times that the calendar cannot hold stand at its ends."""
+    second, ms = divmod(time_ms, 1000)
+    minute, second = divmod(second, 60)
     try:
-        moment = _EPOCH + timedelta(milliseconds=time_ms)
+        return f"{_minute(minute)}{second:02}.{ms:03}Z"
     except OverflowError:
-        moment = (datetime.max if time_ms > 0 else datetime.min).replace(tzinfo=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return "9999-12-31T23:59:59.999Z" if time_ms > 0 else "0001-01-01T00:00:00.000Z"
+
+
+@lru_cache(4096)
+def _minute(minute: int) -> str:
+    """A minute since 1970 up to its seconds. Raises OverflowError."""
+    return (_EPOCH + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M:").rjust(17, "0")

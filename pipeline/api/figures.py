@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from pipeline.metrics import REGISTRY
 
-REQUESTS: Final = Counter(
-    "tidebook_api_requests", "Answers by status: 2xx is one status each.", ["status"], registry=REGISTRY
-)
-SECONDS: Final = Histogram(
-    "tidebook_api_request_seconds",
-    "From a request's headers to the end of its answer.",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30),
-    registry=REGISTRY,
-)
+BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30)
 EVENTS: Final = Counter(
     "tidebook_intake_events", "Events by domain and outcome: accepted, refused.", ["domain", "outcome"],
     registry=REGISTRY,
 )  # fmt: skip
 
-_STATUSES: Final = {status: REQUESTS.labels(str(status)) for status in (200, 202, 401, 409, 422, 429)}
+
+class _Answers:
+    """Answers by status and time: plain numbers, made into metrics at each scrape."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[int, int] = {}
+        self._slower = [0] * (len(BUCKETS_S) + 1)  # requests by the first bucket that holds them
+        self._seconds = 0.0
+
+    def add(self, status: int, seconds: float) -> None:
+        self._statuses[status] = self._statuses.get(status, 0) + 1
+        self._slower[bisect_left(BUCKETS_S, seconds)] += 1
+        self._seconds += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("tidebook_api_requests", "Answers by status.", labels=["status"])
+        for status, count in sorted(self._statuses.items()):
+            requests.add_metric([str(status)], count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "tidebook_api_request_seconds", "From a request's headers to the end of its answer."
+        )
+        marks = [*map(str, map(float, BUCKETS_S)), "+Inf"]
+        seconds.add_metric([], list(zip(marks, accumulate(self._slower), strict=True)), self._seconds)
+        yield seconds
+
+
+_ANSWERS: Final = _Answers()
+REGISTRY.register(_ANSWERS)
 
 
 def answered(status: int, seconds: float) -> None:
     """One request is done."""
-    (_STATUSES.get(status) or REQUESTS.labels(str(status))).inc()
-    SECONDS.observe(seconds)
+    _ANSWERS.add(status, seconds)
 
 
 def told(domain: str, accepted: int, refused: int) -> None:

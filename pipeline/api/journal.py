@@ -15,6 +15,7 @@ import fcntl
 import sqlite3
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -220,7 +221,12 @@ def _packed(headers: Headers) -> bytes:
 
 def _unpacked(data: bytes) -> Headers:
     parts = data.split(b"\0") if data else []
-    return tuple(zip(map(bytes.decode, parts[::2]), parts[1::2], strict=True))
+    return tuple(zip(_names(tuple(parts[::2])), parts[1::2], strict=True))
+
+
+@lru_cache(64)
+def _names(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(map(bytes.decode, names))
 
 
 class GroupCommit:

@@ -152,6 +152,7 @@ def test_health_figures_and_document(served):
         assert got.json() == {"healthy": True, "not_published": {}}
         figures = client.get("/metrics").text
         assert 'tidebook_api_requests_total{status="200"}' in figures
+        assert 'tidebook_api_request_seconds_bucket{le="+Inf"}' in figures
         assert 'tidebook_intake_backlog_events{topic="assets.activity.v1"} 0.0' in figures
         document = client.get("/openapi.json").json()
     assert document["openapi"] == "3.1.0" and "/v1/assets/{asset_id}" in document["paths"]
