@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -80,6 +81,9 @@ def _maybe_string(value: str | None) -> bytes:
     return b"\0" if value is None else _GIVEN + _string(value)
 
 
+_REPEATED = frozenset(
+    {"type", "user_id", "app_id", "client", "source"}
+)  # fields that say the same again and again
 _WRITERS: Mapping[str, Callable[[Any], bytes]] = {
     "string": _string, "long": _long, "['null', 'string']": _maybe_string,
 }  # fmt: skip
@@ -90,7 +94,7 @@ def _writer(field: Mapping[str, Any]) -> Callable[[Any], bytes]:
     found = _WRITERS.get(str(field["type"]))
     if found is None:
         raise SchemaFault(f"{field['name']}: no {field['type']} in an envelope")
-    return found
+    return lru_cache(1024)(found) if field["name"] in _REPEATED or found is _long else found
 
 
 def _parsed(form: Any, names: Mapping[str, Any]) -> Any:

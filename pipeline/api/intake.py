@@ -180,7 +180,7 @@ class Intake:
             if error is None:
                 held = written.result()
                 self._newest[topic] = max(self._newest[topic], held[-1].seq)
-                self.publisher.kick(topic)
+                self.publisher.kick(topic, entries, held)
                 landing.set_result(held)
             else:
                 self.known.dropped(topic, [entry.event_id for entry in entries])

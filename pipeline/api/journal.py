@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,7 @@ from topics.envelope import Outgoing
 
 FILE: Final = "journal.db"
 BUSY_S: Final = 10.0
+RECENT_MAX: Final = 5000  # rows that a publisher remembers
 READ_BYTES: Final = 4 << 20  # of messages read at once to be published
 MARK_EVERY_S: Final = 0.02  # a mark may wait for the next rows' fsync
 _CHUNKS: Final = (256, 32, 4, 1)
@@ -55,6 +57,7 @@ class Held(NamedTuple):
 
     seq: int
     digest: bytes
+    ours: bool = False  # the row holds the very bytes that were given, not those of whoever was first
 
 
 class Waiting(NamedTuple):
@@ -102,6 +105,7 @@ class Journal:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA cache_size = -65536")
+        db.execute("PRAGMA wal_autocheckpoint = 16000")  # pages: 64 MB; each checkpoint waits for the disk
         return db
 
     def append(self, entries: Sequence[Entry], marks: Iterable[tuple[str, str, int]] = ()) -> list[Held]:
@@ -138,7 +142,7 @@ class Journal:
         done = self._write.execute(_INSERT[len(part)], values)
         if done.rowcount == len(part) and done.lastrowid is not None:
             first = done.lastrowid - len(part) + 1
-            return [Held(first + n, one.digest) for n, one in enumerate(part)]
+            return [Held(first + n, one.digest, True) for n, one in enumerate(part)]
         found = _find(self._write, [one.event_id for one in part])  # another process was first
         return [found[one.event_id] for one in part]
 
@@ -154,8 +158,17 @@ class Journal:
         row = self._read.execute("SELECT epoch, seq FROM published WHERE topic = ?", (topic,)).fetchone()
         return int(row[1]) if row is not None and row[0] == epoch else 0
 
-    def waiting(self, topic: str, after: int, limit: int = 1000) -> list[Waiting]:
-        """Messages of a topic that stand after seq `after`, in order; some, if there are many."""
+    def waiting(
+        self, topic: str, after: int, limit: int = 1000, recent: Mapping[int, Waiting] | None = None
+    ) -> list[Waiting]:
+        """Messages of a topic that stand after seq `after`, in order; some, if there are many. Which they are is read
+        from the journal; what they say too, but for those that `recent` (by seq) has."""
+        if recent:
+            sql = "SELECT seq FROM events WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?"
+            seqs = [seq for (seq,) in self._read.execute(sql, (topic, after, min(limit, RECENT_MAX)))]
+            known = [recent[seq] for seq in takewhile(recent.__contains__, seqs)]
+            if known or not seqs:
+                return known
         rows = self._read.execute(
             "SELECT seq, accepted_ms, key, value, headers FROM events WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?",
             (topic, after, limit),

@@ -35,6 +35,7 @@ def test_what_is_accepted_is_there_after_a_restart_byte_for_byte(tmp_path):
             was.headers,
         )
         assert one.accepted_ms == was.accepted_ms and message.partition == 0
+    held = [one._replace(ours=False) for one in held]  # somebody's
     assert journal.find(["id-3", "id-699", "id-700"]) == {"id-3": held[3], "id-699": held[699]}
     assert journal.find(["id-5"]) == {"id-5": held[5]} and journal.find(["no"]) == {}
 
@@ -43,9 +44,24 @@ def test_whoever_is_second_gets_the_first_one_s_row(tmp_path):
     first, second = Journal(tmp_path), Journal(tmp_path)
     (held,) = first.append([entry(1, digest=b"first")])
     answers = second.append([entry(0), entry(1, digest=b"second"), entry(2)])
-    assert answers[1] == held and answers[1].digest == b"first"
+    assert held.ours and answers[1] == held._replace(ours=False) and answers[1].digest == b"first"
     assert [one.seq for one in answers] == [2, 1, 3]
     assert [one.message.value for one in first.waiting(T, 0)] == [b"v1", b"v0", b"v2"]
+
+
+def test_what_a_publisher_remembers_spares_reading_and_skips_nobody_s_row(tmp_path):
+    """Rows of other processes stand in between: what to publish is what the journal holds, in its order."""
+    first, second = Journal(tmp_path), Journal(tmp_path)
+    first.append([entry(0), entry(1)])
+    second.append([entry(2)])
+    first.append([entry(3), entry(4, U)])
+    rows = {row.seq: row for row in first.waiting(T, 0)}
+    assert list(rows) == [1, 2, 3, 4]
+    remembered = {seq: rows[seq]._replace(accepted_ms=-seq) for seq in (1, 2, 4)}
+    assert [row.accepted_ms for row in first.waiting(T, 0, recent=remembered)] == [-1, -2]
+    assert first.waiting(T, 2, recent=remembered) == [rows[3], rows[4]], "the next one is another's"
+    assert [row.accepted_ms for row in first.waiting(T, 3, recent=remembered)] == [-4]
+    assert first.waiting(T, 4, recent=remembered) == []
 
 
 def test_topics_have_marks_of_their_own_and_a_mark_counts_in_its_epoch_alone(tmp_path):
