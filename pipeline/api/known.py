@@ -3,8 +3,9 @@
 The roles' files tell states as far as events are applied (sinks.application_store). Between them and the intake are the
 events that are accepted and not applied yet: of each of those it is remembered which states it may change, until the
 file says that it is decided. A rule's refusal is final only if none of the states it looked at is one of those; else
-the event is accepted and the fold judges. After a restart, and for what other processes of this host have accepted, the
-same is found again from the journal. Where the files are not on this host nothing is known, and the fold judges all.
+the event is accepted and the fold judges, and until it has, anything may change. After a restart, and for what other
+processes of this host have accepted, the same is found again from the journal. Where the files are not on this host
+nothing is known, and the fold judges all.
 
 An answer's status: 422 what is wrong with the event alone, or names something that is not there; 404 what it is about
 (the topic's key) is not there; 409 every other state that does not allow it.
@@ -87,16 +88,21 @@ class _Pending:
     def __init__(self) -> None:
         self.events: dict[str, tuple[Key, ...]] = {}  # in order
         self._count: dict[Key, int] = {}
+        self._blind: set[str] = set()  # of the events, those that may change anything
         self._beyond = ""  # the newest event, where there are more than can be remembered
 
-    def note(self, event_id: str, keys: Iterable[Key]) -> None:
-        """An event is on its way."""
+    def note(self, event_id: str, keys: Iterable[Key], blind: bool = False) -> None:
+        """An event is on its way, and may change these; `blind`: nobody can say what, for what it looks at may change
+        before its turn comes."""
         if self._beyond or len(self.events) >= PENDING_MAX:
             self.events.clear()
             self._count.clear()
+            self._blind.clear()
             self._beyond = event_id
             return
         self.events[event_id] = noted = tuple(keys)
+        if blind:
+            self._blind.add(event_id)
         for key in noted:
             self._count[key] = self._count.get(key, 0) + 1
 
@@ -106,11 +112,14 @@ class _Pending:
 
     def doubts(self, keys: Iterable[Key]) -> bool:
         """Whether one of the states may be about to change."""
-        return bool(self._beyond) or (bool(self._count) and any(key in self._count for key in keys))
+        if self._beyond or self._blind:
+            return True
+        return bool(self._count) and any(key in self._count for key in keys)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Events are decided, or will never be."""
         for event_id in event_ids:
+            self._blind.discard(event_id)
             for key in self.events.pop(event_id, ()):
                 if self._count[key] == 1:
                     del self._count[key]
@@ -213,12 +222,12 @@ class _Topic:
                 raise ApiError(
                     self._status(refusal, look), refusal.reason, refusal.detail, refusal.field
                 ) from None
-            self.own.note(event.id, look.looked)
+            self.own.note(event.id, look.looked, blind=True)
             return
-        changes = [(change.kind, change.id) for change in decision.changes]
-        if self.own.doubts(look.looked) or self._others.doubts(look.looked):
-            changes += look.looked  # it may do something else when it is applied
-        self.own.note(event.id, dict.fromkeys(changes))
+        doubted = self.own.doubts(look.looked) or self._others.doubts(look.looked)
+        self.own.note(
+            event.id, {(change.kind, change.id): None for change in decision.changes}, blind=doubted
+        )
 
     def _status(self, refusal: Refusal, look: _Look) -> int:
         if not look.looked:
@@ -262,14 +271,15 @@ class _Topic:
                 continue
             if reader.decided(event_id) is None:
                 look = _Look(reader)
-                changes: list[Key] = []
+                changes, blind = list[Key](), False
                 try:
                     event = self._row.event(self._codec.decode(self._journal.value(seq), self._row.topic)[1])
                     decision = self._row.types[event.type].rule(event, look)
                     changes = [(change.kind, change.id) for change in decision.changes]
                 except (Refusal, WireError):
-                    pass  # it may pass when its turn comes
-                self._others.note(event_id, {**look.looked, **dict.fromkeys(changes)})
+                    blind = True  # it may pass when its turn comes
+                blind = blind or self.own.doubts(look.looked) or self._others.doubts(look.looked)
+                self._others.note(event_id, {**look.looked, **dict.fromkeys(changes)}, blind)
                 noted += 1
         return noted
 
