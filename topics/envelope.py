@@ -5,11 +5,10 @@ content-type. ce_id is a hash of the message itself, so the same event sent agai
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.codec import Codec
 from schemas.loader import ONE_PER_CHAIN, Schema
@@ -25,13 +24,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Headers = list[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One message to publish; `partition` None = by the key's hash."""
 
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None  # None: what the key said is taken back, in a compacted topic
     headers: tuple[tuple[str, bytes], ...]
     partition: int | None = None
 
@@ -40,16 +38,21 @@ def headers(
     *, ce_id: str, source: str, type_name: str, time_ms: int, more: Iterable[tuple[str, bytes]] = ()
 ) -> Headers:
     """Headers of one message; `time_ms` since 1970. Of `more`, names that stand here already are left out."""
-    ours = {
-        "ce_id": ce_id,
-        "ce_source": source,
-        "ce_type": type_name,
-        "ce_time": rfc3339(time_ms),
-        "ce_specversion": SPEC_VERSION,
-        "content-type": CONTENT_TYPE,
-    }
-    own = [(name, value.encode()) for name, value in ours.items()]
+    own = [
+        ("ce_id", ce_id.encode()),
+        *_origin(source, type_name),
+        ("ce_time", rfc3339(time_ms).encode()),
+        *_FIXED,
+    ]
     return own + [(name, value) for name, value in more if name not in RESERVED]
+
+
+_FIXED = (("ce_specversion", SPEC_VERSION.encode()), ("content-type", CONTENT_TYPE.encode()))
+
+
+@lru_cache(1024)
+def _origin(source: str, type_name: str) -> tuple[tuple[str, bytes], ...]:
+    return (("ce_source", source.encode()), ("ce_type", type_name.encode()))
 
 
 def outgoing(

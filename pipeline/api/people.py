@@ -173,7 +173,7 @@ class People:
     def _message(self, person: str) -> Outgoing:
         known = self._store.get(person)
         if known is None:
-            return Outgoing(TOPIC, person.encode(), None, ())  # type: ignore[arg-type]  # a tombstone
+            return Outgoing(TOPIC, person.encode(), None, ())
         record = {"person": person, "kind": known.kind, "at": known.at_ms, "data": known.data}
         return outgoing(self._codec, TOPIC, person, record)
 

@@ -33,5 +33,5 @@ ROWS: Final = (
 )  # fmt: skip
 
 ANCHORS: Final = AppTopic(
-    "anchors.events.v1", "anchors", parties.KEY, table(impersonal(row, parties.KEY) for row in ROWS)
+    "anchors.events.v1", "anchors", parties.KEY, table(map(impersonal(parties.KEY), ROWS))
 )

@@ -48,6 +48,6 @@ POSITIONS: Final = AppTopic(
     "positions.events.v1",
     "positions",
     registry.KEY,
-    table(impersonal(row, registry.KEY) for row in ROWS),
+    table(map(impersonal(registry.KEY), ROWS)),
     id_prefix="led_",
 )

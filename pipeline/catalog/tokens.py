@@ -11,7 +11,7 @@ from pipeline.domain.tokens import economic_credit as credit
 from pipeline.domain.tokens import economic_positions as positions
 from pipeline.domain.tokens import economic_rights as rights
 from pipeline.domain.tokens import risk
-from pipeline.domain.tokens.impersonal import impersonal
+from pipeline.domain.tokens.impersonal import IMPERSONAL
 
 ECONOMIC_ROWS: Final[tuple[AppType, ...]] = (
     AppType(
@@ -141,5 +141,5 @@ TOKENS: Final = AppTopic(
     "tokens.events.v1",
     "tokens",
     "account_id",
-    table(map(impersonal, (*OPERATIONAL_ROWS, *ECONOMIC_ROWS, *RISK_ROWS, *GOVERNANCE_ROWS))),
+    table(map(IMPERSONAL, (*OPERATIONAL_ROWS, *ECONOMIC_ROWS, *RISK_ROWS, *GOVERNANCE_ROWS))),
 )
