@@ -10,7 +10,7 @@ demo: $(STAMP)  ## run the whole pipeline on the recorded chain that ships with 
 	$(BIN)/tidebook demo
 
 test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 lint: $(STAMP)  ## style, types, architecture contracts, generated files
 	$(BIN)/ruff check .

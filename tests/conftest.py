@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.kafka import Kafka, kafka_cluster, wipe
+
+# The same examples in every run, however slow the machine: a failure here is a failure everywhere.
+settings.register_profile("tidebook", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("tidebook")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
+from pipeline.agents.quarantining import quarantine_loudly
 from pipeline.agents.runtime import Done, Epochs, Message
 from pipeline.domain.account import AccountRef
 from pipeline.domain.applications.event import DUE, AppEvent, AppTopic, Decision, Emit, Refusal, Value
@@ -33,7 +34,7 @@ from pipeline.domain.applications.told import (
     state_json,
     state_record,
 )
-from pipeline.domain.findings import alert, connect_headers, quarantined
+from pipeline.domain.findings import alert
 from pipeline.domain.flows.accounts import CLOSED
 from pipeline.domain.flows.accounts import ident as account_of
 from pipeline.domain.flows.events import FlowEvent
@@ -188,18 +189,8 @@ class Applications:
         return None
 
     def _quarantine(self, message: Message, reason: str, detail: str, done: Done) -> None:
-        item = quarantined(
-            "books", message.topic, message.partition, message.offset, self.epochs[message.topic], reason, detail,
-            message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
-        )  # fmt: skip
-        note = alert(
-            "quarantined", "critical", message.topic, item["id"], time=message.timestamp_ms,
-            evidence={"topic": message.topic, "reason": reason, "detail": detail},
-        )  # fmt: skip
-        done.outgoing.append(
-            outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item))
-        )
-        done.outgoing.append(self._tell(Emit("control.alerts.v1", "quarantined", note)))
+        epoch, topic = self.epochs[message.topic], message.topic
+        done.outgoing += quarantine_loudly(self._codec, "books", message, epoch, reason, detail, topic)
 
     def _fold(
         self, store: ApplicationStore, row: AppTopic, events: Mapping[str, tuple[AppEvent, Message]],

@@ -19,12 +19,13 @@ from typing import Any
 
 from pipeline.agents.applications import Applications
 from pipeline.agents.books_records import refusals, transfer_records
+from pipeline.agents.quarantining import quarantine_loudly
 from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
 from pipeline.agents.starting_state import STATES, StatePages
 from pipeline.catalog import APPLICATIONS, CATALOG, EventType
 from pipeline.domain.block_facts import BlockFacts
 from pipeline.domain.branch import Branch, OutOfLine
-from pipeline.domain.findings import alert, alerts_of, connect_headers, quarantined
+from pipeline.domain.findings import alert, alerts_of
 from pipeline.domain.position import PositionOverflow, block_base
 from pipeline.domain.posting.legs import Finding, Unbalanced
 from schemas.codec import Codec, WireError
@@ -298,19 +299,9 @@ class BooksRole:
         return self._first[facts.chain]
 
     def _quarantine(self, message: Message, reason: str, detail: str) -> list[Outgoing]:
-        item = quarantined(
-            self.name, message.topic, message.partition, message.offset, self._epochs[message.topic], reason, detail,
-            message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
-        )  # fmt: skip
-        note = alert(
-            "quarantined", "critical", (message.key or b"").decode(errors="replace"), item["id"],
-            time=message.timestamp_ms,
-            evidence={"topic": message.topic, "reason": reason, "detail": detail},
-        )  # fmt: skip
-        return [
-            outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item)),
-            outgoing(self._codec, "control.alerts.v1", "quarantined", note),
-        ]
+        chain = (message.key or b"").decode(errors="replace")
+        epoch = self._epochs[message.topic]
+        return quarantine_loudly(self._codec, self.name, message, epoch, reason, detail, chain)
 
     def _stopped(self, message: Message, facts: BlockFacts, reason: str, detail: str) -> list[Outgoing]:
         note = alert(

@@ -318,6 +318,39 @@ def test_s3_operational_and_governance_stories(life: Life, case: str) -> None:
         )
 
 
+def test_s3_collections_are_told_by_the_clock(life: Life) -> None:
+    """A schedule that nobody pays: due, late, notice, default, each in its time; then no more credit is given."""
+    story = json.loads((GOLDEN / "DEFAULT_RECORDED.json").read_text())
+    names = {"acc-ana", "sch-1"}
+    told = [event for event in _renamed(story["before"], names, "k-") if event.get("source") != "clock"]
+    ids = [
+        life.post(
+            f"collect-{n}",
+            {"type": one["type"], "account_id": one["key"], "at": one["at"], "data": one["data"]},
+            "tokens",
+        )
+        for n, one in enumerate(told)
+    ]
+    topic = "tokens.events.v1"
+    life.until(lambda: all(life.decided(ids, topic).values()), "the schedule is there")
+    sql = (
+        "SELECT type, formatDateTime(at, '%Y-%m-%dT%H:%i:%SZ', 'UTC') AS told_at FROM token_events"
+        " WHERE account_id = 'k-acc-ana' AND source = 'clock' AND event_id IN"
+        " (SELECT event_id FROM event_outcomes WHERE status = 'applied') ORDER BY at, type"
+    )
+    chain = life.until(
+        lambda: (rows := life.query(sql)) and rows[-1]["type"] == "DEFAULT_RECORDED" and rows, "default"
+    )
+    expected = [
+        (one["type"], one["at"]) for one in [*story["before"], story["event"]] if one.get("source") == "clock"
+    ]
+    held = [(row["type"], row["told_at"]) for row in chain]
+    assert [one for one in held if one in expected] == expected
+    credit = {"amount": "1", "reference_type": "invoice", "reference_id": "inv-2"}
+    again = {"type": "CREDIT_ISSUED", "account_id": "k-acc-ana", "at": "2026-04-01T00:00:00Z", "data": credit}
+    assert not life.post("collect-again", again, "tokens", refusable=True)
+
+
 def _renamed(value: Any, names: set[str], prefix: str) -> Any:
     if isinstance(value, dict):
         return {key: _renamed(inner, names, prefix) for key, inner in value.items()}
