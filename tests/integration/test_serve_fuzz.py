@@ -79,7 +79,7 @@ BEYOND_SCHEMA = [CHECKS.get_one("positive_data_acceptance")]
 # Events of a batch are judged one by one: wrong ones are results of a 200, not a refusal of the others.
 ONE_BY_ONE = [*BEYOND_SCHEMA, CHECKS.get_one("negative_data_rejection")]
 QUICK = settings(
-    max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None,
+    max_examples=10, suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )  # fmt: skip
 

@@ -361,7 +361,7 @@ def _compare(fold: TestFold, model: Model) -> None:
     assert left == {id: str(rest) for id, (_, _, rest) in model.paid.items()}
 
 
-@settings(max_examples=examples(700, 350), derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(700, 350))
 @given(COMMANDS, st.sampled_from([1, 3, 99]))
 def _follow(commands: list[dict[str, Any]], batch: int) -> None:
     fold, model = TestFold(ANCHORS), Model()

@@ -115,7 +115,7 @@ def test_document_and_reader_agree(field):
 
 
 @given(st.dictionaries(st.sampled_from([one["name"] for one in FORM["fields"]]), st.sampled_from(VALUES)))
-@settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_document_and_reader_agree_on_many_fields(some):
     described, read = both({**RIGHT, **some})
     assert described == read

@@ -294,13 +294,13 @@ def as_listed(world: World, place: int) -> dict[str, Any]:
     return {"price": "1", "currency": "USD"}
 
 
-DERANDOMIZED = settings(
-    max_examples=1500, derandomize=True, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+THOROUGH = settings(
+    max_examples=1500, phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
 
-@DERANDOMIZED
+@THOROUGH
 @given(st.integers(0, 2**32), st.integers(2, 8))
 def sequences(world: World, seed: int, length: int) -> None:
     world.begin()
@@ -481,7 +481,7 @@ def without_empty(states: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@settings(DERANDOMIZED, max_examples=500)
+@settings(THOROUGH, max_examples=500)
 @given(
     st.sampled_from([0, 2]), st.data(), st.sampled_from(["managed", "onchain"]), st.integers(0, 6), st.integers(0, 6),
     st.integers(0, 6), st.integers(0, 6),

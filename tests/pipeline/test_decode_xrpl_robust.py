@@ -140,7 +140,7 @@ JUNK = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_mutated_recordings_raise_nothing_but_recorded_errors(data):
     number = data.draw(st.integers(0, len(SAMPLES) - 1))
@@ -169,7 +169,7 @@ def test_mutated_recordings_raise_nothing_but_recorded_errors(data):
         orjson.dumps([{**record, "raw": None} for record in records])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_any_bytes_as_binary(data):
     with suppress(RecordedError):

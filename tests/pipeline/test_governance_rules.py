@@ -204,7 +204,7 @@ def contrib_is_what_was_accepted(fold: TestFold, model: Model) -> None:
 POOL = told("COMPENSATION_POOL_CREATED", "pool0", circle_id="root", amount="100", currency="BRL")
 
 
-@settings(derandomize=True, max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.tuples(st.integers(0, 10), ACTORS, COMMANDS), min_size=5, max_size=40))
 def test_only_parents_grant_circles_have_no_cycles_and_contrib_is_what_was_accepted(said: list[Any]) -> None:
     fold, model = fold_of(TOKENS), Model()
@@ -223,7 +223,7 @@ def test_only_parents_grant_circles_have_no_cycles_and_contrib_is_what_was_accep
         fold.close()
 
 
-@settings(derandomize=True, max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(one_of(ACCOUNTS), AMOUNTS), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(0, 5), one_of(ACCOUNTS), st.booleans()), min_size=6, max_size=30),

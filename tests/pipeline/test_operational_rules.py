@@ -149,7 +149,7 @@ def holds(fold: TestFold, model: Model) -> None:
         assert Decimal(prescription["dispensed"]) == model.dispensed[id] <= Decimal(prescription["quantity"])
 
 
-@settings(derandomize=True, max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(DAYS, COMMANDS), min_size=10, max_size=40))
 def test_stock_is_never_negative_and_no_more_is_dispensed_than_prescribed(said: list[Any]) -> None:
     fold, model = fold_of(TOKENS), Model()
@@ -198,7 +198,7 @@ def test_what_says_something_of_a_person_is_no_reference_and_no_hash(text: str) 
         assert len(text) < 3 or text not in str(refused.value), "what was said is not said again"
 
 
-@settings(derandomize=True, max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(max_size=80))
 def test_no_text_passes_as_a_reference_or_hash(text: str) -> None:
     for judge in (person, reference, digest):

@@ -240,7 +240,7 @@ def _compare(fold: TestFold, model: Model) -> None:
         assert sum(in_hand.values()) + escrows == 2 * MONEY[currency]
 
 
-@settings(max_examples=examples(800, 400), derandomize=True, deadline=None, database=None)
+@settings(max_examples=examples(800, 400))
 @given(COMMANDS, st.sampled_from([1, 2, 5, 99]))
 def _follow(drawn: tuple[dict[str, Any], list[dict[str, Any]]], batch: int) -> None:
     commands = [drawn[0], *drawn[1]]

@@ -89,7 +89,7 @@ payments = st.tuples(
 )
 
 
-@settings(max_examples=examples(1000, 250), deadline=None, derandomize=True, database=None)
+@settings(max_examples=examples(1000, 250))
 @given(st.lists(steps | steps | steps | payments, max_size=14))
 def test_no_step_before_the_one_before_it(said: list[tuple[str, int, int, str]]) -> None:
     """Two instalments of 3, due on days 2 and 4, late two days later: what is applied, by a model of its own."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.catalog.tokens import TOKENS
@@ -43,7 +43,6 @@ def test_an_amount_is_above_zero(text: str) -> None:
         money.positive(text)
 
 
-@settings(derandomize=True, database=None)
 @given(st.integers(-money.UNITS_MAX, money.UNITS_MAX))
 def test_text_and_units_are_inverse(amount: int) -> None:
     assert money.units(money.text(amount)) == amount

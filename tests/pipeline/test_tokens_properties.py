@@ -26,7 +26,7 @@ ORDER_SHARES = Decimal(8)
 AMOUNTS = [Decimal(text) for text in ("0.000001", "0.5", "1", "2.25", "3", "5", "99999999999999.999999")]
 MOST = Decimal("99999999999999.999999")
 QUIET = settings(
-    max_examples=examples(900, 250), deadline=None, derandomize=True, database=None,
+    max_examples=examples(900, 250),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )  # fmt: skip
 

@@ -278,7 +278,7 @@ def objects(draw: st.DrawFn, depth: int = 2) -> dict[str, Any]:
     return fields
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(objects())
 def test_round_trip_with_the_decoder(fields: dict[str, Any]) -> None:
     try:

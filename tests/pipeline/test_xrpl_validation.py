@@ -119,7 +119,7 @@ def test_signed_and_read(kind: Any) -> None:
     assert (message["ledger_index"], message["cookie"]) == ("7", str(2**63))
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(st.data())
 def test_one_bit_anywhere_in_the_data_is_forged_or_unreadable(data: st.DataObject) -> None:
     message = dict(NODE["messages"][0])
@@ -356,7 +356,7 @@ def test_a_strangers_manifest_changes_nothing() -> None:
     assert validators.unreadable == 0
 
 
-@settings(deadline=None, max_examples=150, derandomize=True)
+@settings(max_examples=150)
 @given(st.integers(0, 8 * len(b64decode(NODE["manifest"])) - 1))
 def test_one_bit_anywhere_in_a_manifest_is_refused(bit: int) -> None:
     raw = bytearray(b64decode(NODE["manifest"]))

@@ -250,14 +250,14 @@ def _changed(draw: Any, field: Any) -> Any:
     )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 @given(pair=evolutions(), seed=st.integers(0, 2**32))
 def test_what_is_called_compatible_fastavro_reads(pair: tuple[Any, Any], seed: int) -> None:
     writer, reader = pair
     _read_if_compatible(reader, writer, seed)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 @given(writer=kinds(), reader=kinds(), seed=st.integers(0, 2**32))
 def test_the_same_for_one_field(writer: Any, reader: Any, seed: int) -> None:
     _read_if_compatible(one(reader), one(writer), seed)

@@ -243,7 +243,7 @@ def test_what_json_can_not_say_is_refused_when_it_is_compiled(form):
 
 
 @pytest.mark.parametrize("row", APPLICATIONS, ids=lambda row: row.domain)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_every_payload_is_written_as_the_codec_writes_it(row, data):
     """Of each event type: JSON → record → the parts' bytes are the whole's, and read back as they were said."""
