@@ -9,7 +9,7 @@ late, never lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final, TypeVar
 
@@ -32,6 +32,9 @@ GAS_READ: Final = "gas:read"
 POSITIONS_READ: Final = "positions:read"
 TOKENS_READ: Final = "tokens:read"
 ANCHORS_READ: Final = "anchors:read"
+
+Listing = Callable[[str, int, str | None], Awaitable[tuple[list[dict[str, Any]], str | None]]]
+"""(whose, limit, cursor) → (rows, cursor of the next page)."""
 
 Id = Annotated[str, Path(min_length=1, max_length=ID_MAX)]
 Word = Annotated[str | None, Query(min_length=1, max_length=ID_MAX)]
@@ -266,60 +269,41 @@ def _accounts(router: APIRouter, reads: Reads) -> None:
 
 
 def _account_lists(router: APIRouter, reads: Reads) -> None:
-    errors = _errors(400, 401, 403, 404, 422, 503)
+    tokens = reads.tokens
+    lists: tuple[tuple[str, type, str, str, Listing, str], ...] = (
+        ("shares", models.TokenPositions, "account_id", "positions", _kind(tokens, "purchase_order"),
+         "S3: shares of purchase orders."),
+        ("guarantees", models.TokenPositions, "account_id", "positions", _kind(tokens, "escrow"),
+         "S3: what is locked as a guarantee."),
+        ("votes", models.Votes, "account_id", "votes", tokens.votes, "S3: votes that the account cast."),
+        ("statement", models.Statement, "owner", "transfers", _movements(tokens),
+         "S3: movements of the account's tokens, oldest first."),
+    )  # fmt: skip
+    for name, model, owner, rows, ask, told in lists:
+        router.add_api_route(
+            f"/v1/accounts/{{account_id}}/{name}", _account_list(reads, owner, rows, ask), name=name,
+            response_model=model, responses=_errors(400, 401, 403, 404, 422, 503), tags=["tokens"], description=told,
+        )  # fmt: skip
 
-    @router.get(
-        "/v1/accounts/{account_id}/shares",
-        response_model=models.TokenPositions,
-        responses=errors,
-        tags=["tokens"],
-    )
-    async def shares(
-        request: Request, account_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
-    ) -> Response:
-        """S3: shares of purchase orders."""
-        await _of_account(request, reads, account_id)
-        found, after = await reads.tokens.positions(account_id, "purchase_order", limit, cursor)
-        return _page(account_id=account_id, positions=found, next=after)
 
-    @router.get(
-        "/v1/accounts/{account_id}/guarantees",
-        response_model=models.TokenPositions,
-        responses=errors,
-        tags=["tokens"],
-    )
-    async def guarantees(
-        request: Request, account_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
-    ) -> Response:
-        """S3: what is locked as a guarantee."""
-        await _of_account(request, reads, account_id)
-        found, after = await reads.tokens.positions(account_id, "escrow", limit, cursor)
-        return _page(account_id=account_id, positions=found, next=after)
+def _account_list(reads: Reads, owner: str, rows: str, ask: Listing) -> Callable[..., Awaitable[Response]]:
+    """One page of what an account has, for its owner or scope tokens:read."""
 
-    @router.get(
-        "/v1/accounts/{account_id}/votes", response_model=models.Votes, responses=errors, tags=["tokens"]
-    )
-    async def votes(
-        request: Request, account_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
-    ) -> Response:
-        """S3: votes that the account cast."""
+    async def page(request: Request, account_id: Id, limit: Limit = LIMIT, cursor: Cursor = None) -> Response:
         await _of_account(request, reads, account_id)
-        found, after = await reads.tokens.votes(account_id, limit, cursor)
-        return _page(account_id=account_id, votes=found, next=after)
+        found, after = await ask(account_id, limit, cursor)
+        return _page(**{owner: account_id, rows: found}, next=after)
 
-    @router.get(
-        "/v1/accounts/{account_id}/statement",
-        response_model=models.Statement,
-        responses=errors,
-        tags=["tokens"],
-    )
-    async def statement(
-        request: Request, account_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
-    ) -> Response:
-        """S3: movements of the account's tokens, oldest first."""
-        await _of_account(request, reads, account_id)
-        found, after = await reads.tokens.transfers(account_id, TOKENS, limit, cursor)
-        return _page(owner=account_id, transfers=found, next=after)
+    return page
+
+
+def _kind(tokens: TokenReads, kind: str) -> Listing:
+    """Positions of one kind."""
+    return lambda account_id, limit, cursor: tokens.positions(account_id, kind, limit, cursor)
+
+
+def _movements(tokens: TokenReads) -> Listing:
+    return lambda account_id, limit, cursor: tokens.transfers(account_id, TOKENS, limit, cursor)
 
 
 def _transfers(router: APIRouter, reads: Reads) -> None:
