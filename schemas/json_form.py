@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 
+import orjson
+
 from schemas.exact import RANGES, names_of
 from schemas.forms import PRIMITIVES, SchemaFault
 
@@ -25,6 +27,7 @@ ID_CHARS_MAX: Final = 256
 STRING_BYTES_MAX: Final = 65_536
 AMOUNT_DIGITS_MAX: Final = 100  # 2^256 has 78; a number's plain form must not fill the memory
 TIME_MS_MIN: Final = 0
+DEPTH_MAX: Final = 900  # of JSON; orjson ends at 1024, Python's own recursion at 1000
 TIME_MS_MAX: Final = 10_413_791_999_999  # 2299-12-31, the last day that ClickHouse's DateTime64(3) holds
 AMOUNT_WORDS: Final = frozenset({
     "amount", "amounts", "balance", "cap", "capacity", "ceiling", "change", "charge", "cost", "fee", "fees", "floor",
@@ -70,6 +73,8 @@ def shown(value: Any) -> str:
 
 # Reading JSON
 
+_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\[\s\S])*+"|[\[\]{}]')
+
 
 def parse_json(body: bytes) -> Any:
     """The value of a JSON text: objects as dict, fractions as Decimal. Raises FieldFault (reason malformed)."""
@@ -77,12 +82,29 @@ def parse_json(body: bytes) -> Any:
         text = body.decode()
     except UnicodeDecodeError as cause:
         raise _malformed(f"byte {cause.start} is not UTF-8") from None
+    if text.count("[") + text.count("{") > DEPTH_MAX:
+        _check_depth(body, text)
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as cause:
         raise _malformed(f"not JSON at line {cause.lineno}, column {cause.colno}: {cause.msg}") from None
     except RecursionError:
         raise _malformed("nested too deep") from None
+
+
+def _check_depth(body: bytes, text: str) -> None:
+    """Refuse what is nested so deep that json would overflow the stack, where a library has raised Python's limit of
+    recursion. What orjson reads is not. Raises FieldFault."""
+    try:
+        orjson.loads(body)
+        return
+    except orjson.JSONDecodeError:
+        depth = 0
+    for found in _BRACKETS.finditer(text):
+        depth += found[0] in ("[", "{")
+        depth -= found[0] in ("]", "}")
+        if depth > DEPTH_MAX:
+            raise _malformed("nested too deep")
 
 
 def parse_lines(body: bytes) -> Iterator[Any]:

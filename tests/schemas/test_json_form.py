@@ -1,6 +1,7 @@
 """JSON → Avro: what is right comes through exactly, whatever else is a FieldFault that names the field."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
@@ -157,6 +158,22 @@ def test_what_is_no_json_is_said_in_one_line(body, what):
     with pytest.raises(FieldFault, match=what) as found:
         parse_json(body)
     assert found.value.reason == "malformed" and len(str(found.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b'["\\ud800", "]]\\"]", ', b"[NaN, ", b"{"], ids=["deep", "surrogate", "nan", "broken"]
+)
+def test_depth_is_bounded_whatever_a_library_makes_of_python_s_limit(start):
+    """py_ecc, which comes with web3, raises the limit of recursion to 100,000: json would overflow the stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        with pytest.raises(FieldFault):
+            parse_json(start + b"[" * 1_000_000)
+        assert parse_json(start + b"[" * 500 + b"]" * 500) if not start else True
+    finally:
+        sys.setrecursionlimit(before)
+    assert parse_json(b"[" + b"[]," * 2000 + b"[]]") == [[]] * 2001  # wide is not deep
 
 
 def test_lines():
