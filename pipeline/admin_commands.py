@@ -32,6 +32,8 @@ BENCHES = {
     "applications": "tests.bench.bench_applications",
     "ingest-memory": "tests.bench.bench_ingest_memory",
     "pipeline": "tests.bench.bench_pipeline",
+    "sink": "tests.bench.bench_sink",
+    "analytics": "tests.bench.bench_analytics",
 }
 
 
@@ -71,8 +73,8 @@ def print_dictionary() -> int:
     return 0
 
 
-def run_bench(what: str, transactions: int, seed: int, as_json: bool) -> int:
-    """`tidebook bench WHAT`."""
+def run_bench(what: str, transactions: int | None, seed: int, as_json: bool) -> int:
+    """`tidebook bench WHAT`; without `transactions` as many as the benchmark itself has for its default."""
     if what not in BENCHES:
         sys.stderr.write(f"tidebook: no benchmark {what!r}; there are {', '.join(BENCHES)}\n")
         return 2
@@ -82,9 +84,8 @@ def run_bench(what: str, transactions: int, seed: int, as_json: bool) -> int:
     except ModuleNotFoundError as error:
         sys.stderr.write(f"tidebook: the benchmarks are part of the checkout, not of the package ({error})\n")
         return 2
-    result = (
-        module.run(transactions=transactions, seed=seed) if not what.startswith("decode") else module.run()
-    )
+    count = transactions or getattr(module, "TRANSACTIONS", 200_000)
+    result = module.run(transactions=count, seed=seed) if not what.startswith("decode") else module.run()
     if as_json:
         sys.stdout.buffer.write(orjson.dumps(result) + b"\n")
         return 0

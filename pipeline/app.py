@@ -12,11 +12,12 @@ from typing import Any
 
 from pipeline import metrics
 from pipeline.agents.assets import AssetsRole
+from pipeline.agents.auditing import Auditing, Every
 from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
 from pipeline.agents.runtime import SETUP_EXIT, Role, Worker
 from pipeline.ingest.apps_config import AppsConfigError, read_apps
-from pipeline.lag.watch import running
+from pipeline.running import running
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from schemas.loader import by_topic, schemas
@@ -64,12 +65,28 @@ def open_history(settings: Settings, role: str = "history") -> Any:
 
 def open_reading(settings: Settings) -> Any:
     """The history to be read: where `tidebook up` runs on the data directory, through it. Opened."""
-    told = None if settings.clickhouse_url else running(settings)
+    told = None if settings.clickhouse_url else running(settings.data_dir)
     if told is None or not told.get("clickhouse_url"):
         return open_history(settings, "query")
     from sinks.clickhouse_client import READ_SETTINGS, Reading
 
     return Reading(str(told["clickhouse_url"]), READ_SETTINGS)
+
+
+def make_auditing(settings: Settings, codec: Codec) -> Auditing | None:
+    """The continuous audit of the settings; the books are asked where they are a cluster's."""
+    if not settings.audit_every_s:
+        return None
+    from sinks.clickhouse_client import Place
+
+    url = settings.clickhouse_url
+    books = (lambda: open_books(settings)) if settings.tigerbeetle_addresses else None
+    return Auditing(
+        Place(url=url) if url else Place(path=settings.clickhouse_dir),
+        codec,
+        Every(settings.audit_every_s, settings.audit_whole_every_s),
+        books,
+    )
 
 
 def make_role(name: str, settings: Settings) -> Role:
@@ -80,7 +97,7 @@ def make_role(name: str, settings: Settings) -> Role:
     if name == "history":
         embedded = settings.clickhouse_port and not settings.clickhouse_url
         served = (settings.clickhouse_dir, settings.clickhouse_port) if embedded else None
-        return HistoryRole(lambda: open_history(settings), codec, served)
+        return HistoryRole(lambda: open_history(settings), codec, served, make_auditing(settings, codec))
     if name == "assets":
         partitions = int(by_topic()["assets.changes.v1"].topic["partitions"])
         return AssetsRole(codec, partitions, read_apps(settings.apps_config))

@@ -12,9 +12,13 @@ from typing import Annotated
 
 import typer
 
+from pipeline.audit_cli import audit
 from pipeline.books_cli import books_app
 from pipeline.chain_cli import ingest_app, lag, node, up
 from pipeline.cli_options import AsJson, At, ChainName, DataDir, fail, settings_or_fail
+from pipeline.clickhouse_cli import clickhouse_app
+from pipeline.proof_cli import proof_app
+from pipeline.reports_cli import compliance_check, compliance_export, compliance_key, gas_report, provenance
 from pipeline.serve_cli import keys_app, serve
 
 app = typer.Typer(
@@ -35,7 +39,11 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(decode_app, name="decode")
 app.add_typer(books_app, name="books")
 app.add_typer(keys_app, name="keys")
-for _command in (up, lag, node, serve):
+app.add_typer(clickhouse_app, name="clickhouse")
+app.add_typer(proof_app, name="proof")
+for _command in (up, lag, audit, node, serve):
+    app.command()(_command)
+for _command in (gas_report, provenance, compliance_export, compliance_check, compliance_key):
     app.command()(_command)
 
 
@@ -202,32 +210,6 @@ def balances(
     raise typer.Exit(owner_balances(settings_or_fail(data_dir=data_dir), owner, at, chain, json))
 
 
-@app.command("gas-report")
-def gas_report(
-    owner: Annotated[str | None, typer.Argument(help="An address; default: all, highest first.")] = None,
-    data_dir: DataDir = None,
-    chain: ChainName = None,
-    json: AsJson = False,
-) -> None:
-    """Who paid what in fees: required, paid by the user, paid by the treasury (drops)."""
-    from pipeline.read_commands import gas_rows
-
-    raise typer.Exit(gas_rows(settings_or_fail(data_dir=data_dir), owner, chain, json))
-
-
-@app.command()
-def provenance(
-    asset: Annotated[str, typer.Argument(help="An NFTokenID, or mpt:<issuance id>.")],
-    data_dir: DataDir = None,
-    chain: ChainName = None,
-    json: AsJson = False,
-) -> None:
-    """Everything that ever happened to one asset, each with its transaction and place in the topic."""
-    from pipeline.read_commands import provenance_rows
-
-    raise typer.Exit(provenance_rows(settings_or_fail(data_dir=data_dir), asset, chain, json))
-
-
 @topics_app.command("plan")
 def topics_plan(
     kafka_url: Annotated[str | None, typer.Option("--kafka-url", help="(env TIDEBOOK_KAFKA_URL)")] = None,
@@ -284,10 +266,13 @@ def bench(
         str,
         typer.Argument(
             help="decode, decode-evm, agent, books, pipeline, ingest, ingest-evm, ingest-memory (ledgers), "
-            "applications, intake or reads."
+            "applications, intake, reads or analytics."
         ),
     ],
-    transactions: Annotated[int, typer.Option(help="Length of the generated chain, or transfers.")] = 200_000,
+    transactions: Annotated[
+        int | None,
+        typer.Option(help="Length of the generated chain, or transfers (200,000; analytics: 20,000,000)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the generated chain.")] = 7,
     json: AsJson = False,
 ) -> None:

@@ -14,7 +14,7 @@ from pipeline.domain.branch import step_of
 from pipeline.domain.findings import alert
 from pipeline.domain.verdict import Watermark
 from pipeline.ingest.chains import Chain, ChainRegister
-from pipeline.ingest.evm.config import SETTING, ChainConfig
+from pipeline.ingest.evm.config import ChainConfig
 from pipeline.ingest.evm.errors import Busy, NodeError, Unreachable
 from pipeline.ingest.evm.follow import EvmFollower, Plan
 from pipeline.ingest.evm.journal import Journal
@@ -76,12 +76,7 @@ class EvmIngest:
         BrokerError."""
         config = self.config
         self.chain = chain = register.evm_chain(config.name)
-        self.nodes = nodes = Nodes(
-            config.urls, chain_id=config.chain_id, timeout_s=config.timeout_s, rate=config.rate,
-            poll_s=config.poll_s, silence_s=config.silence_s, final_depth=config.final_depth,
-            finality=config.finality, exceptions=config.exceptions,
-            setting=f"{SETTING} (chain {config.name})",
-        )  # fmt: skip
+        self.nodes = nodes = Nodes.of(config)
         async with nodes:
             await nodes.ready(self._wait_s)
             self._reader = reader = Reader(

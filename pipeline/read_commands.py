@@ -1,4 +1,4 @@
-"""`tidebook export | query | balances | gas-report | provenance`: reading what a run has left."""
+"""`tidebook export | query | balances`: reading what a run has left. Reports: `pipeline.reports_command`."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class ReadError(ValueError):
 def export_rows(settings: Settings, what: str, at: int | None, chain: str | None, as_json: bool) -> int:
     """`tidebook export`."""
     if what not in EXPORTS:
-        return _wrong(f"no export {what!r}; there are {', '.join(EXPORTS)}")
+        return wrong(f"no export {what!r}; there are {', '.join(EXPORTS)}")
 
     def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
-        with _history(settings) as history:
+        with history_of(settings) as history:
             place = _place(history, found, at)
             if what == "balances":
                 yield from _balances(settings, history, found, place)
@@ -54,39 +54,14 @@ def owner_balances(settings: Settings, owner: str, at: int | None, chain: str | 
         try:
             decode_account(owner)
         except ValueError as error:
-            return _wrong(
+            return wrong(
                 f"{owner!r} is neither an XRPL address ({error}) nor an EVM one (0x and 40 hex digits)"
             )
 
     def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
-        with _history(settings) as history:
+        with history_of(settings) as history:
             place = _place(history, found, at)
             yield from (row for row in _balances(settings, history, found, place) if row["account"] == owner)
-
-    return _answer(settings, chain, rows, as_json)
-
-
-def gas_rows(settings: Settings, owner: str | None, chain: str | None, as_json: bool) -> int:
-    """`tidebook gas-report [OWNER]`."""
-
-    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
-        with _history(settings) as history:
-            yield from _ask(history, exports.gas_report(found.number, owner))
-
-    return _answer(settings, chain, rows, as_json)
-
-
-def provenance_rows(settings: Settings, asset: str, chain: str | None, as_json: bool) -> int:
-    """`tidebook provenance ASSET`: an NFTokenID, mpt:<id>, or a whole asset key."""
-
-    def rows(found: Chain) -> Iterator[Mapping[str, Any]]:
-        with _history(settings) as history:
-            told = list(_ask(history, exports.provenance(asset, found.name)))
-        if not told:
-            raise ReadError(
-                f"nothing is known of asset {exports.asset_key(asset, found.name)} in this data directory"
-            )
-        yield from told
 
     return _answer(settings, chain, rows, as_json)
 
@@ -101,12 +76,13 @@ def _ask(history: Any, question: exports.Export) -> Iterator[Mapping[str, Any]]:
 
 
 def _queried(settings: Settings, sql: str) -> Iterator[Mapping[str, Any]]:
-    with _history(settings) as history:
+    with history_of(settings) as history:
         yield from history.query(sql)
 
 
 @contextmanager
-def _history(settings: Settings) -> Iterator[Any]:
+def history_of(settings: Settings) -> Iterator[Any]:
+    """The history to be read. Raises ReadError where there is none."""
     if not settings.clickhouse_url and not settings.clickhouse_dir.exists():
         raise ReadError(
             f"there is no data in {settings.data_dir}: run `tidebook demo` first, or name the directory with --data-dir"
@@ -161,7 +137,7 @@ def _answer(settings: Settings, chain: str | None, rows: Any, as_json: bool) -> 
             raise ReadError(f"there is no data in {settings.data_dir}: run `tidebook demo` first")
         found = register.find(chain)
     except (ChainError, ReadError) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     if len(register.chains) > 1 and chain is None:
         others = ", ".join(other.name for other in register.chains if other is not found)
         sys.stderr.write(f"tidebook: showing {found.name}, the latest run; --chain shows {others}\n")
@@ -175,13 +151,14 @@ def _print(rows: Any, as_json: bool) -> int:
                 sys.stdout.buffer.write(orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE))
             sys.stdout.buffer.flush()
         else:
-            _table(rows())
+            show_table(rows())
     except (ReadError, DirectoryInUse, QueryError, RuntimeError) as error:
-        return _wrong(str(error), 1)
+        return wrong(str(error), 1)
     return 0
 
 
-def _table(rows: Iterable[Mapping[str, Any]]) -> None:
+def show_table(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rows for people."""
     console = Console()
     shown = list(rows)
     if not shown:
@@ -195,6 +172,7 @@ def _table(rows: Iterable[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def _wrong(message: str, status: int = 2) -> int:
+def wrong(message: str, status: int = 2) -> int:
+    """One line on stderr; the exit status."""
     sys.stderr.write(f"tidebook: {message}\n")
     return status

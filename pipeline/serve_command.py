@@ -41,6 +41,7 @@ from pipeline.api.people import TOPIC as PEOPLE
 from pipeline.api.people import People, PeopleStore, people_router
 from pipeline.api.reads import Reads, read_router
 from pipeline.api.routes_events import EventRoutes, Fates
+from pipeline.api.routes_reports import report_router
 from pipeline.api.shape import Item
 from pipeline.api.webhooks import Deliveries, Webhook, WebhooksError, read_webhooks
 from pipeline.app import end_with_stdin, make_codec, quiet_clients, serve_metrics
@@ -52,6 +53,7 @@ from pipeline.keys_command import KEYS_FILE
 from pipeline.lag.watch import NoBroker, find_target
 from pipeline.metrics import REGISTRY, MetricsError
 from pipeline.settings import Settings
+from pipeline.web.pages import add_pages
 from schemas.registry import NotRegistered
 from topics.broker import BrokerError, topic_epochs
 from topics.producer import NoSuchTopic, Producer
@@ -227,8 +229,9 @@ async def serving(
         stack.push_async_callback(reads.close)
         fates = Fates(APPLICATIONS, intake.journal, codec, intake.known.reader)
         yield assemble(
-            intake, hooks, deliveries, fates, keys, people, settings.api_body_max, [read_router(reads)]
-        )
+            intake, hooks, deliveries, fates, keys, people, settings.api_body_max, reads,
+            [read_router(reads), report_router(reads.clickhouse)],
+        )  # fmt: skip
 
 
 async def _register(intake: Intake, apps: Apps) -> None:
@@ -247,7 +250,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 def assemble(
     intake: Intake, hooks: Mapping[str, Webhook], deliveries: Deliveries, fates: Fates, keys: Keys, people: People,
-    body_max: int, routers: list[APIRouter],
+    body_max: int, reads: Reads, routers: list[APIRouter],
 ) -> Gate:  # fmt: skip
     """The gate before all endpoints."""
     events = EventRoutes(APPLICATIONS, intake, hooks, deliveries, fates.find, figures.told)
@@ -258,6 +261,7 @@ def assemble(
         return Response(whole, media_type="application/json")
 
     app.add_api_route("/openapi.json", openapi, include_in_schema=False)
+    add_pages(app, reads, keys)
     return Gate(app, keys, body_max, events.direct(), told=figures.answered)
 
 

@@ -103,6 +103,16 @@ class Settings(BaseSettings):
         None,
         description="Signed webhooks: name, secret's variable, topic (form: deploy/webhooks.example.toml).",
     )
+    signing_key: Path | None = Field(
+        None,
+        description="Ed25519 private key (PEM) that signs compliance exports; none: they are not signed.",
+    )
+    audit_every_s: float = Field(
+        60.0, ge=0, description="Seconds between audits of what the history role has committed; 0: none."
+    )
+    audit_whole_every_s: float = Field(
+        3600.0, ge=0, description="Seconds between audits of everything in the history; 0: none."
+    )
     clickhouse_port: int = Field(
         0,
         ge=0,

@@ -35,8 +35,8 @@ from pipeline.demo import default_recording, environment
 from pipeline.ingest.apps_config import read_apps
 from pipeline.ingest.chains import LOCAL_FIRST, ChainRegister, chain_partitions
 from pipeline.ingest.evm.config import ChainConfig, read_config
-from pipeline.lag.watch import UP_FILE
 from pipeline.recorded_node import RecordedNode
+from pipeline.running import UP_FILE
 from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker, Supervisor, free_port
 from topics.apply import apply_topics

@@ -62,8 +62,24 @@ async def _shown(up: Up) -> None:
                 told[0] = seconds
                 console.print(_line(up, seconds), highlight=False, soft_wrap=True)
 
-        await run_up(up, line)
+        def first_line(up: Up, seconds: float) -> None:
+            """How to ask the history, once: then the line now and then."""
+            if told[0] < 0 and ways_in(up):
+                console.print(ways_in(up), highlight=False, soft_wrap=True)
+            line(up, seconds)
+
+        await run_up(up, first_line)
     console.print(_line(up, None), highlight=False, soft_wrap=True)
+
+
+def ways_in(up: Up) -> str:
+    """How to ask the history from outside, for a ClickHouse client or by hand; "" on a server, which has its own."""
+    if not up.clickhouse_url:
+        return ""
+    return (
+        f"history {up.clickhouse_url} (ClickHouse's HTTP interface, read only): any client of it, Grafana, or "
+        f"curl '{up.clickhouse_url}/?query=SHOW+TABLES'"
+    )
 
 
 def _behind(supervisor: Supervisor, role: str) -> str:
@@ -130,6 +146,7 @@ def _table(up: Up, seconds: float) -> Table:
     sources = [source for source in (up.node_url or up.settings.xrpl_urls, ", ".join(up.evm)) if source]
     table = Table(
         title=f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   api {up.api}   holdings {up.web}   "
+        f"history {up.clickhouse_url or 'on its server'}   "
         "Ctrl-C ends",
         title_justify="left",
     )

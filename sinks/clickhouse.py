@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import uuid4
 
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from schemas.codec import Codec, body, id_of
+from schemas.codec import Codec, id_of
 from schemas.loader import Schema
 from schemas.registry import Registry, WireError
 from sinks import ddl
@@ -25,52 +24,19 @@ from sinks.clickhouse_client import (
     READ_SETTINGS,
     WRITE_SETTINGS,
     DirectoryLock,
+    NamedStatements,
     Place,
-    fault_code,
-    one_line,
+    end_statements,
     rows,
 )
-from sinks.clickhouse_commits import Commits, Identity, Intent, Partition, Pending, delete_rows, origin_range
-from sinks.container import Body, ContainerWriter
-from sinks.ddl_shape import documented, literal
-from sinks.sink import HistoryMessage, Refused, WriteResult
-from sinks.views import views
+from sinks.clickhouse_commits import Commits, Intent, Partition, Pending, delete_rows, origin_range
+from sinks.clickhouse_load import Incoming, Loaded, Loader
+from sinks.clickhouse_plan import Refusal, pending
+from sinks.clickhouse_state import apply_changes, steps
+from sinks.ddl_shape import documented
+from sinks.sink import HistoryMessage, Refused, TakenOver, WriteResult
 
-CONTAINER_BYTES_MAX: Final = 32 << 20
-_STAGE: Final = "sink_stage"
-# ClickHouse's error codes that speak of the data at hand; for any other nothing is refused, the sink stops.
-DATA_FAULTS: Final = frozenset(
-    {6, 26, 27, 32, 33, 36, 38, 41, 53, 69, 70, 72, 117, 128, 131, 173, 321, 349, 407, 467, 673, 691, 1001}
-)
-
-
-@dataclass(frozen=True)
-class _Incoming:
-    message: HistoryMessage
-    identity: Identity
-
-
-@dataclass
-class _Loaded:
-    """Rows by (partition, table), and the messages refused."""
-
-    rows: Counter[tuple[int, str]] = field(default_factory=Counter)
-    refused: list[Refused] = field(default_factory=list)
-
-    def add(self, other: _Loaded) -> _Loaded:
-        self.rows.update(other.rows)
-        self.refused.extend(other.refused)
-        return self
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Statements for messages of one topic in one writer's schema."""
-
-    create_stage: str
-    count: str
-    inserts: Mapping[str, str]  # by table
-    writer: ContainerWriter
+READER: Final = "query"  # the role that only asks
 
 
 class ClickHouseHistory:
@@ -79,15 +45,17 @@ class ClickHouseHistory:
     def __init__(
         self, place: Place, schemas: Iterable[Schema], codec: Codec, registry: Registry, role: str = "history"
     ) -> None:
-        self._place, self._codec, self._registry, self._role = place, codec, registry, role
+        self._place, self._codec, self._role = place, codec, role
         self._schemas = {schema.topic_name: schema for schema in schemas if schema.clickhouse is not None}
         self._forms = {topic: documented(schema) for topic, schema in self._schemas.items()}
         self._tables = {topic: (*ddl.tables(form), ddl.applied(form)) for topic, form in self._forms.items()}
         self._identity = {topic: ddl.identity(form) for topic, form in self._forms.items()}
-        self._plans: dict[tuple[str, int], _Plan] = {}
+        self._loader = Loader(lambda: self._client, codec, registry, self._forms, self._tables)
         self._pending: dict[Partition, Pending] = {}
         self._written: dict[Partition, int] = {}
         self._failed: list[Intent] = []
+        self._undoing: set[str] = set()  # batches whose undoing was begun here
+        self._doubtful = False  # whether the last commit's answer never came
         self._lock: DirectoryLock | None = None
         self._client_or_none: Client | None = None
 
@@ -97,45 +65,31 @@ class ClickHouseHistory:
         return tuple(sorted(self._schemas))
 
     def open(self) -> None:
-        """Own the place, connect, create tables and views. Raises DirectoryInUse, ClickHouseError."""
+        """Own the place, connect, make its tables and views those of the schemas.
+
+        Raises DirectoryInUse, ClickHouseError, and MigrationRefused where rows would be lost by that; a READER
+        is shown what is there.
+        """
         self._lock = self._place.lock(self._role)
         try:
-            self._client_or_none = client = self._place.connect(WRITE_SETTINGS)
-            for statement in self.statements():
-                client.command(statement)
-            self._add_columns(client)
-            self._commits.create_tables()
-            for view in views():
-                client.command(view.sql)
+            self._client_or_none = client = self._connect()
+            wanted = steps(client, self._schemas.values())
+            if self._role != READER or not any(isinstance(step, Refusal) for step in wanted):
+                apply_changes(client, pending(wanted))
         except BaseException:
             self.close()
             raise
-
-    def _add_columns(self, client: Client) -> None:
-        """A folder of an earlier release may lack columns that the schemas have gained."""
-        there: dict[str, set[str]] = defaultdict(set)
-        for table, column in client.query(
-            "SELECT table, name FROM system.columns WHERE database = currentDatabase()"
-        ).result_rows:
-            there[table].add(column)
-        told = client.query("SELECT name, sorting_key FROM system.tables WHERE database = currentDatabase()")
-        keys = {str(table): str(key) for table, key in told.result_rows}
-        for made in ddl.all_tables(self._forms.values()).values():
-            statement = ddl.add_columns(made, there[made.name], keys[made.name])
-            if statement is not None:
-                client.command(statement)
-
-    def statements(self) -> list[str]:
-        """CREATE TABLE of every table that the schemas ask for."""
-        made = ddl.all_tables(self._forms.values())
-        applied = ddl.applied(next(iter(self._forms.values())))
-        return [ddl.create_table(table) for table in (*made.values(), applied)]
 
     def open_partition(self, epoch: str, topic: str, partition: int) -> int:
         """Undo what was cut off there in any epoch; the offset to read next in this one."""
         where = (epoch, topic, partition)
         self._pending.pop(where, None)
-        self._undo(topic, self._commits.cut_off(epoch, topic, partition))
+        self._renew([])
+        cut_off = self._commits.cut_off(epoch, topic, partition)
+        if cut_off and self._place.url is not None:
+            end_statements(self._client, {intent.batch for intent in cut_off})
+            cut_off = self._commits.cut_off(epoch, topic, partition)  # one may have been committed just now
+        self._undo(topic, cut_off)
         self._failed = [intent for intent in self._failed if intent.where != where]
         self._written[where] = self._commits.committed(topic, partition).get(epoch, -1)
         return self._written[where] + 1
@@ -154,18 +108,19 @@ class ClickHouseHistory:
         self._undo_failed()
         fresh, duplicates, refused = self._sift(epoch, topic, batch)
         intents = _intents(epoch, topic, (one.message for group in fresh.values() for one in group))
-        loaded = _Loaded()
+        self._name_statements(intents[0].batch if intents else "")
+        loaded = Loaded()
         try:
             self._commits.begin(intents)
             for schema_id, group in fresh.items():
-                plan = self._plan(topic, schema_id)
-                for some in _portions(group):
-                    loaded.add(self._load(plan, epoch, topic, some))
+                loaded.add(self._loader.load(epoch, topic, schema_id, group))
         except BaseException:
             self._failed.extend(intents)
             raise
         refused += loaded.refused
         self._note(epoch, topic, batch, duplicates, refused, loaded.rows)
+        for intent in intents:
+            self._pending[intent.where].batches.add(intent.batch)
         totals: Counter[str] = Counter()
         for (_, table), count in loaded.rows.items():
             totals[table] += count
@@ -173,10 +128,38 @@ class ClickHouseHistory:
         return WriteResult(applied, duplicates.total(), tuple(refused), dict(totals))
 
     def flush(self) -> None:
-        """Commit everything written since the last flush."""
+        """Commit everything written since the last flush. Raises ClickHouseError; then it may be called again.
+
+        Raises TakenOver where another process has undone some of it.
+        """
         self._undo_failed()
+        if self._doubtful:
+            self._forget_committed()
+        if not self._pending:
+            return
+        self._check_ours(
+            Intent(where, of.from_offset, of.to_offset, batch)
+            for where, of in self._pending.items()
+            for batch in of.batches
+        )
+        self._doubtful = True
+        self._name_statements(*self._uncommitted())
         self._commits.commit(self._pending)
+        self._doubtful = False
         self._pending.clear()
+
+    def _forget_committed(self) -> None:
+        """A commit whose answer never came has either come about by now, whole, or never will."""
+        self._renew(self._uncommitted())
+        for where, of in list(self._pending.items()):
+            epoch, topic, partition = where
+            if self._commits.committed(topic, partition).get(epoch, -1) >= of.to_offset:
+                del self._pending[where]
+        self._doubtful = False
+
+    def _uncommitted(self) -> list[str]:
+        """The batches that the next commit commits."""
+        return sorted({batch for of in self._pending.values() for batch in of.batches})
 
     def close(self) -> None:
         """Let go; what was not flushed is undone at the next open_partition."""
@@ -199,6 +182,36 @@ class ClickHouseHistory:
             client.close()
 
     @property
+    def reading(self) -> tuple[Place, Mapping[str, Any]]:
+        """Where it is, and the settings that it is read with."""
+        return self._place, READ_SETTINGS
+
+    def _connect(self) -> Any:
+        client = self._place.connect(WRITE_SETTINGS)
+        return client if self._place.url is None else NamedStatements(client)
+
+    def _renew(self, batches: Iterable[str]) -> None:
+        """On a server: a new session, for the old one may be held by a statement; and none of `batches` runs on."""
+        if self._place.url is None:
+            return
+        fresh = self._connect()
+        if self._client_or_none is not None:
+            self._client_or_none.close()
+        self._client_or_none = fresh
+        end_statements(self._client, batches)
+
+    def _name_statements(self, *batches: str) -> None:
+        if isinstance(self._client, NamedStatements):
+            self._client.batch = "-".join(batches)
+
+    def _check_ours(self, intents: Iterable[Intent]) -> None:
+        """On a server another process may have taken a partition over; embedded, the lock excludes it."""
+        lost = None if self._place.url is None else self._commits.taken_over(intents)
+        if lost is not None:
+            _, topic, partition = lost.where
+            raise TakenOver(f"{topic} partition {partition}: another process writes it to ClickHouse now")
+
+    @property
     def _client(self) -> Client:
         if self._client_or_none is None:
             raise RuntimeError("the history is not open")
@@ -210,11 +223,11 @@ class ClickHouseHistory:
 
     def _sift(
         self, epoch: str, topic: str, batch: Sequence[HistoryMessage]
-    ) -> tuple[dict[int, list[_Incoming]], Counter[int], list[Refused]]:
+    ) -> tuple[dict[int, list[Incoming]], Counter[int], list[Refused]]:
         """(what is new, by schema id; duplicates by partition; what cannot be read)."""
         duplicates: Counter[int] = Counter()
         refused: list[Refused] = []
-        read: list[tuple[int, _Incoming]] = []
+        read: list[tuple[int, Incoming]] = []
         for message in batch:
             if message.offset <= self._written.get((epoch, topic, message.partition), -1):
                 duplicates[message.partition] += 1
@@ -224,7 +237,7 @@ class ClickHouseHistory:
             except WireError as fault:
                 refused.append(Refused(message, fault.reason, str(fault)))
         seen = self._commits.applied(topic, (incoming.identity for _, incoming in read))
-        fresh: dict[int, list[_Incoming]] = defaultdict(list)
+        fresh: dict[int, list[Incoming]] = defaultdict(list)
         for schema_id, incoming in read:
             if incoming.identity in seen:
                 duplicates[incoming.message.partition] += 1
@@ -233,7 +246,7 @@ class ClickHouseHistory:
             fresh[schema_id].append(incoming)
         return fresh, duplicates, refused
 
-    def _read(self, topic: str, message: HistoryMessage) -> tuple[int, _Incoming]:
+    def _read(self, topic: str, message: HistoryMessage) -> tuple[int, Incoming]:
         """(writer's schema id, the message with its identity). Raises WireError."""
         schema_id = id_of(message.message)
         name = self._codec.record_name(schema_id)
@@ -241,87 +254,7 @@ class ClickHouseHistory:
             raise WireError(f"{topic}: holds a {name} (schema id {schema_id})")
         fields = self._identity[topic]
         found = self._codec.decode_prefix(message.message, [field for of in fields.values() for field in of])
-        return schema_id, _Incoming(message, ddl.identity_of(fields, found))
-
-    def _plan(self, topic: str, schema_id: int) -> _Plan:
-        plan = self._plans.get((topic, schema_id))
-        if plan is None:
-            ours, writer = self._forms[topic], self._registry.by_id(schema_id)
-            made = {
-                table.name: ddl.insert_select(table, topic, ours, writer, _STAGE)
-                for table in self._tables[topic]
-            }
-            counts = [ddl.count_rows(table, ours, writer, _STAGE) for table in self._tables[topic]]
-            plan = _Plan(
-                create_stage=ddl.create_stage(_STAGE, writer),
-                count="\nUNION ALL\n".join(counts),
-                inserts={name: statement for name, statement in made.items() if statement is not None},
-                writer=ContainerWriter(writer),
-            )
-            self._plans[topic, schema_id] = plan
-        return plan
-
-    def _load(self, plan: _Plan, epoch: str, topic: str, group: Sequence[_Incoming]) -> _Loaded:
-        """Insert a group of one writer's schema but for the messages that ClickHouse refuses."""
-        good, refused = self._winnow(plan, epoch, group)
-        loaded = _Loaded(refused=refused)
-        if not good:
-            return loaded
-        if refused:
-            self._stage(plan, epoch, good)
-        try:
-            counted = self._client.query(plan.count).result_rows
-            for table in plan.inserts.keys() & {table for table, _, _ in counted}:
-                self._client.command(plan.inserts[table])
-        except ClickHouseError as fault:
-            if fault_code(fault) not in DATA_FAULTS:
-                raise
-            self._delete(epoch, topic, good)
-            if len(good) == 1:
-                loaded.refused.append(self._refusal(good[0].message, fault))
-                return loaded
-            half = len(good) // 2
-            loaded.add(self._load(plan, epoch, topic, good[:half]))
-            return loaded.add(self._load(plan, epoch, topic, good[half:]))
-        loaded.rows.update({(partition, table): count for table, partition, count in counted})
-        return loaded
-
-    def _winnow(
-        self, plan: _Plan, epoch: str, group: Sequence[_Incoming]
-    ) -> tuple[list[_Incoming], list[Refused]]:
-        """(what ClickHouse can read, what not): halves a container that is refused, down to the one message.
-
-        Where nothing is refused, `group` is staged.
-        """
-        try:
-            self._stage(plan, epoch, group)
-        except ClickHouseError as fault:
-            if fault_code(fault) not in DATA_FAULTS:
-                raise
-            if len(group) == 1:
-                return [], [self._refusal(group[0].message, fault)]
-            half = len(group) // 2
-            good, refused = self._winnow(plan, epoch, group[:half])
-            more_good, more_refused = self._winnow(plan, epoch, group[half:])
-            return good + more_good, refused + more_refused
-        return list(group), []
-
-    def _stage(self, plan: _Plan, epoch: str, group: Sequence[_Incoming]) -> None:
-        self._client.command(f"DROP TEMPORARY TABLE IF EXISTS {_STAGE}")
-        self._client.command(plan.create_stage)
-        bodies = (
-            Body(of.partition, of.offset, of.timestamp_ms, body(of.message))
-            for of in (one.message for one in group)
-        )
-        self._client.raw_insert(_STAGE, insert_block=plan.writer.container(epoch, bodies), fmt="Avro")
-
-    def _refusal(self, message: HistoryMessage, fault: Exception) -> Refused:
-        """Why one message was refused: what our own decoder says of it, else what ClickHouse says."""
-        try:
-            self._codec.decode(message.message, message.topic)
-        except WireError as wrong:
-            return Refused(message, wrong.reason, str(wrong))
-        return Refused(message, "refused_by_sink", one_line(fault))
+        return schema_id, Incoming(message, ddl.identity_of(fields, found))
 
     def _note(
         self,
@@ -356,41 +289,32 @@ class ClickHouseHistory:
         return incoming.identity[1], incoming.identity[3]
 
     def _undo_failed(self) -> None:
-        """Undo the batches whose write raised: their rows may be in some tables."""
+        """Undo the batches whose write raised: their rows may be in some tables, or still on their way there."""
+        if not self._failed:
+            return
+        self._renew({intent.batch for intent in self._failed})
+        self._check_ours(one for one in self._failed if one.batch not in self._undoing)
+        self._undoing = {one.batch for one in self._failed}
         for topic in {intent.where[1] for intent in self._failed}:
             self._undo(topic, [intent for intent in self._failed if intent.where[1] == topic])
-        self._failed = []
+        self._failed, self._undoing = [], set()
 
     def _undo(self, topic: str, intents: Sequence[Intent]) -> None:
         """Delete the rows of `intents` from all tables of the topic."""
         for intent in intents:
+            self._name_statements(intent.batch)  # a deletion that came late would take what is written next
             for table in self._tables[topic]:
                 delete_rows(self._client, table.name, origin_range(intent))
         self._commits.undone(intents)
 
-    def _delete(self, epoch: str, topic: str, group: Sequence[_Incoming]) -> None:
-        """Delete what was inserted of a group that was refused on the way."""
-        offsets = ", ".join(f"({one.message.partition}, {one.message.offset})" for one in group)
-        origin = f"_epoch = {literal(epoch)} AND _topic = {literal(topic)}"
-        for table in self._tables[topic]:
-            delete_rows(self._client, table.name, f"{origin} AND (_partition, _offset) IN ({offsets})")
-
 
 def _intents(epoch: str, topic: str, messages: Iterable[HistoryMessage]) -> list[Intent]:
-    """One intent per partition over the offsets of `messages`."""
+    """One intent per partition over the offsets of `messages`, all of one batch."""
     offsets: dict[int, list[int]] = defaultdict(list)
     for message in messages:
         offsets[message.partition].append(message.offset)
-    return [Intent((epoch, topic, partition), min(of), max(of)) for partition, of in sorted(offsets.items())]
-
-
-def _portions(group: Sequence[_Incoming]) -> Iterator[Sequence[_Incoming]]:
-    """`group` cut so that no container passes CONTAINER_BYTES_MAX, but for a single message that does."""
-    start, size = 0, 0
-    for place, one in enumerate(group):
-        length = len(one.message.message)
-        if size and size + length > CONTAINER_BYTES_MAX:
-            yield group[start:place]
-            start, size = place, 0
-        size += length
-    yield group[start:]
+    batch = uuid4().hex
+    return [
+        Intent((epoch, topic, partition), min(of), max(of), batch)
+        for partition, of in sorted(offsets.items())
+    ]

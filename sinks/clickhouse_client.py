@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
@@ -23,7 +23,8 @@ from uuid import UUID
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
+from urllib3.exceptions import HTTPError
 
 LOCK_WAIT_S: Final = 10.0
 _LOCK_POLL_S: Final = 0.1
@@ -39,8 +40,16 @@ WRITE_SETTINGS: Final[Mapping[str, Any]] = {
     "optimize_on_insert": 0,  # a batch seldom holds a row twice; looking for one costs as much as the insert
 }
 READ_SETTINGS: Final[Mapping[str, Any]] = {"final": 1, "readonly": 2}
+ANSWER_WAIT_S: Final = 60  # a statement of a server that says nothing for so long has failed
+STAGE_TABLE: Final = "sink_stage"  # temporary: it goes with its session, as when a server starts again
+_UNKNOWN_TABLE: Final = 60
+# Error codes of a ClickHouse that can't now and may soon: time-outs, network, too much at once, a full disk.
+_AWAY_CODES: Final = frozenset(
+    {159, 198, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 373, 394, 425, 745, 999}
+)
 _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")
 _CODE: Final = re.compile(r"Code: (\d+)")
+_GATEWAY: Final = re.compile(r"\b(429|502|503|504)\b")
 
 
 _STREAMS = re.compile(r"\s*(\(|select\b|with\b)", re.IGNORECASE)
@@ -68,7 +77,9 @@ class Place:
     def connect(self, settings: Mapping[str, Any]) -> Client:
         """A client with session settings. Raises ClickHouseError where there is no server."""
         if self.url is not None:
-            client: Client = clickhouse_connect.get_client(dsn=self.url, settings=dict(settings))
+            client: Client = clickhouse_connect.get_client(
+                dsn=self.url, settings=dict(settings), send_receive_timeout=ANSWER_WAIT_S
+            )
         else:
             client = clickhouse_connect.get_client(
                 interface="chdb", path=str(self.path), settings=dict(settings)
@@ -96,6 +107,11 @@ class Reading:
             yield from rows(client, sql, parameters)
         finally:
             client.close()
+
+    @property
+    def reading(self) -> tuple[Place, Mapping[str, Any]]:
+        """Where it is, and the settings that it is read with."""
+        return self._place, self._settings
 
     def close(self) -> None:
         """Nothing is held."""
@@ -181,6 +197,61 @@ def fault_code(fault: Exception) -> int:
     """ClickHouse's number of an error, 0 where it has none."""
     found = _CODE.search(str(fault))
     return int(found[1]) if found and isinstance(fault, DatabaseError) else 0
+
+
+def is_away(fault: Exception) -> bool:
+    """Whether another try may succeed without anybody's doing: no answer, or an answer that says "not now"."""
+    if code := fault_code(fault):
+        return code in _AWAY_CODES or (code == _UNKNOWN_TABLE and STAGE_TABLE in str(fault))
+    return isinstance(fault, OperationalError | OSError | HTTPError) or (
+        isinstance(fault, DatabaseError) and bool(_GATEWAY.search(str(fault)))
+    )
+
+
+class NamedStatements:
+    """A server's client whose statements are called `tidebook-<batch>-<n>`: so anybody can end a batch's.
+
+    Several batches are joined by a hyphen. A statement whose answer never came may still be running there;
+    `end_statements` waits until none is.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client, self._count = client, 0
+        self.batch = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def _named(self) -> dict[str, str]:
+        self._count += 1
+        return {"query_id": f"tidebook-{self.batch}-{self._count}"} if self.batch else {}
+
+    def command(self, cmd: str) -> Any:
+        """As the client's."""
+        return self._client.command(cmd, settings=self._named())
+
+    def query(self, query: str) -> Any:
+        """As the client's."""
+        return self._client.query(query, settings=self._named())
+
+    def insert(self, table: str, data: Any, **values: Any) -> Any:
+        """As the client's."""
+        return self._client.insert(table, data, settings=self._named(), **values)
+
+    def raw_insert(self, table: str, **values: Any) -> Any:
+        """As the client's."""
+        return self._client.raw_insert(table, settings=self._named(), **values)
+
+
+def end_statements(client: Client, batches: Iterable[str]) -> None:
+    """End what runs on the server for these batches, and wait until it has ended. Raises ClickHouseError."""
+    for batch in batches:
+        if not batch.isalnum():
+            raise ValueError(f"batch {batch!r} is no id of ours")
+        running = f"position(query_id, '-{batch}-') > 0"
+        client.command(f"KILL QUERY WHERE {running} SYNC")
+        if client.query(f"SELECT count() FROM system.processes WHERE {running}").result_rows[0][0]:
+            raise OperationalError(f"statements of batch {batch} are still running on the server")
 
 
 _WIDE: Final = frozenset({"Int128", "Int256", "UInt128", "UInt256"})

@@ -79,6 +79,7 @@ class Pending:
     block_hash: str = ""
     duplicates: int = 0
     refused: int = 0
+    batches: set[str] = field(default_factory=set)
     rows: dict[str, int] = field(default_factory=dict)
 
 
@@ -87,11 +88,6 @@ class Commits:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-
-    def create_tables(self) -> None:
-        """Create the tables of the marks; that of what was applied comes from the schemas."""
-        for statement in COMMIT_TABLES:
-            self._client.command(statement)
 
     def begin(self, intents: Sequence[Intent]) -> None:
         """Tell that rows of these offsets may appear."""
@@ -140,6 +136,18 @@ class Commits:
             f"SELECT epoch, max(to_offset) FROM {PROGRESS_TABLE} WHERE {_of(topic, partition)} GROUP BY epoch"
         )
         return {str(epoch): int(last) for epoch, last in self._client.query(sql).result_rows}
+
+    def taken_over(self, intents: Iterable[Intent]) -> Intent | None:
+        """One of the batches that was undone already, so by another process; None where none was."""
+        for intent in intents:
+            _, topic, partition = intent.where
+            found = self._client.query(
+                f"SELECT max(undone) FROM {INTENTS_TABLE} WHERE {_of(topic, partition)} "
+                f"AND epoch = {literal(intent.where[0])} AND batch = {literal(intent.batch)}"
+            ).result_rows
+            if found and found[0][0]:
+                return intent
+        return None
 
     def cut_off(self, epoch: str, topic: str, partition: int) -> list[Intent]:
         """Batches that began and were neither committed nor undone: of this partition, and of any partition in

@@ -12,6 +12,8 @@ A schema's top-level attribute "clickhouse" says how its messages become rows:
                   where  condition, with {path} for the value of a field
                   indexes  data skipping indexes
                   settings  of the table, e.g. a small index_granularity where single rows are looked up
+                  projections  name → SELECT, kept by ClickHouse beside the rows
+                  group_by  a roll-up: which of the columns are its key; the others aggregate, e.g. "sum({fee})"
 
 A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to
 override what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an
@@ -20,6 +22,12 @@ in that array; {payload_of: path} the nullable record that is named, in lower ca
 JSON. Types and comments come from the Avro field. The columns of ORIGIN follow in every table: where the row
 came from.
 
+A roll-up's rows are partial sums: one per key, partition of the topic, and insert, so a key has several and every
+question sums them again. It is filled like any other table, from messages told apart by content, in the batch of
+their rows; `_offset` is the last message's that went into the row. Since an insert lies wholly inside one batch,
+undoing the batch by its offsets takes all of its sums along, and nothing else. The engine is plain MergeTree: one that
+replaces or sums rows in merges would mix batches, which then could not be undone.
+
 Messages are first read into a staging table (one column per header field, and `value` with the writer's whole
 record), so that they are decoded once; each table's SELECT then unfolds only the subcolumns that it needs.
 """
@@ -27,8 +35,8 @@ record), so that they are decoded once; each table's SELECT then unfolds only th
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sinks.ddl_shape import DdlFault, Shape, literal
@@ -51,6 +59,7 @@ APPLIED_TABLE: Final = "sink_applied"
 STAGE_HEADER: Final = {"_epoch": "String", "_partition": "Int32", "_offset": "Int64", "_timestamp": "Int64"}
 
 _PLACEHOLDER: Final = re.compile(r"\{([a-z0-9_.]+)\}")
+_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,14 @@ class Table:
     order_by: tuple[str, ...]
     partition_by: str
     indexes: tuple[str, ...] = ()
-    settings: tuple[tuple[str, int], ...] = ()
+    settings: tuple[tuple[str, int | str], ...] = ()
+    projections: tuple[tuple[str, str], ...] = ()
+    group_by: tuple[str, ...] = ()  # of a roll-up: its key, names of columns
+
+    @property
+    def engine(self) -> str:
+        """ReplacingMergeTree, the second net; of a roll-up MergeTree, whose rows stay those of their batch."""
+        return "MergeTree" if self.group_by else "ReplacingMergeTree"
 
 
 def tables(ours: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -151,35 +167,34 @@ def _identity_sql(shape: Shape, name: str, fields: tuple[str, ...]) -> str:
 
 def create_table(table: Table) -> str:
     """CREATE TABLE IF NOT EXISTS of a table, with comments."""
-    lines = [_column_ddl(column) for column in table.columns]
+    lines = [column_ddl(column) for column in table.columns]
     lines += [f"`{name}` {kind} COMMENT {literal(doc)}" for name, (kind, doc) in ORIGIN.items()]
-    lines += [f"INDEX {index.split()[0]}_index {index}" for index in table.indexes]
+    lines += [f"INDEX {name} {index}" for name, index in index_names(table).items()]
+    lines += [f"PROJECTION {name} ({select})" for name, select in table.projections]
     partition = f"PARTITION BY {table.partition_by}\n" if table.partition_by else ""
     body = ",\n  ".join(lines)
-    told = ", ".join(f"{name} = {int(value)}" for name, value in table.settings)
+    told = ", ".join(f"{name} = {literal(value)}" for name, value in table.settings)
     settings = f"\nSETTINGS {told}" if told else ""
     return (
-        f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n)\nENGINE = ReplacingMergeTree\n{partition}"
+        f"CREATE TABLE IF NOT EXISTS {table.name} (\n  {body}\n)\nENGINE = {table.engine}\n{partition}"
         f"ORDER BY ({', '.join(table.order_by)}){settings}\nCOMMENT {literal(table.doc)}"
     )
 
 
-def add_columns(table: Table, there: Container[str], sorted_by: str = "") -> str | None:
-    """ALTER TABLE that adds the columns a table of an earlier release lacks; None where it lacks none.
+def column_ddl(column: Column) -> str:
+    """A column as CREATE TABLE and ADD COLUMN name it."""
+    codec = f" CODEC({column.codec})" if column.codec else ""
+    return f"`{column.name}` {column.type} COMMENT {literal(column.doc)}{codec}"
 
-    Rows from before have the type's default there. `sorted_by` is the sorting key that the table has, as ClickHouse
-    tells it: columns that are new go behind it where ours continues it so; any other key stays as it is. Nothing
-    else of a table is ever changed by itself.
-    """
-    lacking = [column for column in table.columns if column.name not in there]
-    if not lacking:
-        return None
-    changes = [f"ADD COLUMN IF NOT EXISTS {_column_ddl(column)}" for column in lacking]
-    names, before = [column.name for column in lacking], tuple(sorted_by.split(", "))
-    behind = table.order_by[len(before) :]
-    if behind and table.order_by[: len(before)] == before and all(name in names for name in behind):
-        changes.append(f"MODIFY ORDER BY ({', '.join(table.order_by)})")
-    return f"ALTER TABLE {table.name} {', '.join(changes)}"
+
+def index_names(table: Table) -> dict[str, str]:
+    """Name → definition of a table's data skipping indexes; a column's second one is numbered."""
+    names: dict[str, str] = {}
+    for index in table.indexes:
+        stem = f"{_WORD.findall(index)[0]}_index"
+        same = sum(name.startswith(stem) for name in names)
+        names[f"{stem}_{same + 1}" if same else stem] = index
+    return names
 
 
 def create_stage(name: str, writer: Mapping[str, Any]) -> str:
@@ -201,19 +216,32 @@ def insert_select(
     values = [f"{unfolded.put(column.sql)} AS `{column.name}`" for column in table.columns]
     origin = [literal(topic) if name == "_topic" else name for name in ORIGIN]
     where = f"\nWHERE {unfolded.put(table.where)}" if table.where else ""
+    grouped = ""
+    if table.group_by:
+        origin[-1] = f"max({origin[-1]})"
+        grouped = f"\nGROUP BY _epoch, _partition, {_group_key(table, unfolded)}"
     names = ", ".join(f"`{name}`" for name in [*(column.name for column in table.columns), *ORIGIN])
     select = ",\n  ".join([*values, *origin])
-    return f"INSERT INTO {table.name} ({names})\nSELECT\n  {select}\nFROM {unfolded.source(stage)}{where}"
+    return f"INSERT INTO {table.name} ({names})\nSELECT\n  {select}\nFROM {unfolded.source(stage)}{where}{grouped}"
 
 
 def count_rows(table: Table, ours: Mapping[str, Any], writer: Mapping[str, Any], stage: str) -> str:
     """SELECT of (table, partition, rows): what `insert_select` inserts, but for partitions without rows."""
     unfolded = _Unfolding(table.each, Shape(ours), Shape(writer))
+    select = f"SELECT {literal(table.name)} AS name, _partition, count() FROM"
+    if unfolded.empty:
+        return f"{select} (SELECT 0 AS _partition WHERE 0) AS {stage} GROUP BY _partition"
     where = f" WHERE {unfolded.put(table.where)}" if table.where else ""
-    source = f"(SELECT 0 AS _partition WHERE 0) AS {stage}" if unfolded.empty else unfolded.source(stage)
-    return (
-        f"SELECT {literal(table.name)} AS name, _partition, count() FROM {source}{where} GROUP BY _partition"
-    )
+    key = _group_key(table, unfolded) if table.group_by else ""
+    source = f"{unfolded.source(stage)}{where}"  # all aliases are known by now
+    if key:
+        source = f"(SELECT _partition FROM {source} GROUP BY _epoch, _partition, {key})"
+    return f"{select} {source} GROUP BY _partition"
+
+
+def _group_key(table: Table, unfolded: _Unfolding) -> str:
+    """The expressions of a roll-up's key, as GROUP BY wants them."""
+    return ", ".join(unfolded.put(column.sql) for column in table.columns if column.name in table.group_by)
 
 
 class _Unfolding:
@@ -271,6 +299,9 @@ def _table(shape: Shape, attribute: Mapping[str, Any], spec: Mapping[str, Any]) 
     missing = [name for name in spec["order_by"] if name not in names]
     if missing:
         raise DdlFault(f"{spec['name']}.order_by: no column {missing[0]}")
+    wrong = [name for name in spec.get("group_by", ()) if name not in names]
+    if wrong or spec.get("group_by") == []:
+        raise DdlFault(f"{spec['name']}.group_by: no column {wrong[0] if wrong else 'is named'}")
     return Table(
         name=spec["name"],
         doc=spec["doc"],
@@ -281,6 +312,8 @@ def _table(shape: Shape, attribute: Mapping[str, Any], spec: Mapping[str, Any]) 
         partition_by=spec.get("partition_by", attribute["partition_by"]),
         indexes=tuple(spec.get("indexes", ())),
         settings=tuple(spec.get("settings", {}).items()),
+        projections=tuple(spec.get("projections", {}).items()),
+        group_by=tuple(spec.get("group_by", ())),
     )
 
 
@@ -324,11 +357,6 @@ def _decimal(path: str) -> str:
     )
 
 
-def _column_ddl(column: Column) -> str:
-    codec = f" CODEC({column.codec})" if column.codec else ""
-    return f"`{column.name}` {column.type} COMMENT {literal(column.doc)}{codec}"
-
-
 def _parents(path: str) -> list[str]:
     parts = path.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts))]
@@ -359,6 +387,8 @@ def all_tables(forms: Iterable[Mapping[str, Any]]) -> dict[str, Table]:
 def _merge(one: Table, other: Table) -> Table:
     if (one.order_by, one.partition_by) != (other.order_by, other.partition_by):
         raise DdlFault(f"{one.name}: two schemas order or partition it differently")
+    if set(one.group_by) != set(other.group_by):
+        raise DdlFault(f"{one.name}: two schemas group it differently")
     have = {column.name: column for column in one.columns}
     for column in other.columns:
         if column.name in have and have[column.name].type != column.type:
@@ -366,14 +396,4 @@ def _merge(one: Table, other: Table) -> Table:
                 f"{one.name}.{column.name}: {have[column.name].type} in one schema, {column.type} in another"
             )
     added = tuple(column for column in other.columns if column.name not in have)
-    return Table(
-        one.name,
-        one.doc,
-        one.each,
-        one.where,
-        one.columns + added,
-        one.order_by,
-        one.partition_by,
-        one.indexes,
-        one.settings,
-    )
+    return replace(one, columns=one.columns + added)

@@ -42,6 +42,10 @@ class WriteResult:
     rows: dict[str, int] = field(default_factory=dict)  # by table
 
 
+class TakenOver(RuntimeError):
+    """Another process has undone what was being written here: it owns the partition now."""
+
+
 class Sink(Protocol):
     """One contract for all sinks. Not for several threads at once."""
 

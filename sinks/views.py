@@ -1,7 +1,8 @@
-"""The analysts' views: one file each in `views/`, documented by its leading comment.
+"""The analysts' views and dictionaries: one file each in `views/`, documented by its leading comment.
 
 A file is `-- comment lines`, the last an example, then a SELECT. {name:Type} in it is a parameter, given as
-`SELECT * FROM view(name = value)`.
+`SELECT * FROM view(name = value)`. A line `-- Dictionary: key Type, name Type, …` makes it a dictionary of the rows of
+its SELECT. A line `-- Recompute: SELECT …` tells how raw rows give the same numbers.
 """
 
 from __future__ import annotations
@@ -14,26 +15,40 @@ from typing import Final
 
 _FOLDER: Final = Path(__file__).parent / "views"
 _PARAMETER: Final = re.compile(r"\{(\w+):\s*([^}]+)\}")
+_DICTIONARY: Final = "Dictionary: "
+_LIFETIME: Final = "LIFETIME(MIN 20 MAX 60)"  # seconds until it is read again
 
 
 @dataclass(frozen=True)
 class View:
-    """One view; `parameters` are name → ClickHouse type."""
+    """One view; `parameters` are name → ClickHouse type. `columns`: a dictionary's, the first is its key."""
 
     name: str
     doc: str
     select: str
     parameters: dict[str, str]
+    columns: str = ""
+
+    @property
+    def engine(self) -> str:
+        """As ClickHouse's system.tables tells it."""
+        return "Dictionary" if self.columns else "View"
 
     @property
     def sql(self) -> str:
         """Statement that makes the view what it is here."""
-        return f"CREATE OR REPLACE VIEW {self.name} AS\n{self.select}"
+        if not self.columns:
+            return f"CREATE OR REPLACE VIEW {self.name} AS\n{self.select}"
+        query = self.select.replace("\\", "\\\\").replace("'", "\\'")
+        return (
+            f"CREATE OR REPLACE DICTIONARY {self.name} ({self.columns}) PRIMARY KEY {self.columns.split()[0]}\n"
+            f"SOURCE(CLICKHOUSE(QUERY '{query}'))\nLAYOUT(COMPLEX_KEY_HASHED()) {_LIFETIME}"
+        )
 
 
 @cache
 def views() -> tuple[View, ...]:
-    """All views, those first that others read."""
+    """All views and dictionaries, by name."""
     return tuple(_view(path) for path in sorted(_FOLDER.glob("*.sql")))
 
 
@@ -41,4 +56,5 @@ def _view(path: Path) -> View:
     lines = path.read_text(encoding="utf-8").splitlines()
     doc = [line[2:].strip() for line in lines if line.startswith("--")]
     select = "\n".join(line for line in lines if not line.startswith("--")).strip()
-    return View(path.stem, "\n".join(doc), select, dict(_PARAMETER.findall(select)))
+    columns = next((line.removeprefix(_DICTIONARY) for line in doc if line.startswith(_DICTIONARY)), "")
+    return View(path.stem, "\n".join(doc), select, dict(_PARAMETER.findall(select)), columns)

@@ -18,14 +18,17 @@ import re
 import secrets
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import orjson
 from aiohttp import web
 
 from pipeline.agents.clickhouse_port_engine import Engine, QueryFault, Session, next_block
+from pipeline.agents.clickhouse_port_hello import SQL, asks_hello, hello
 from pipeline.agents.clickhouse_port_query import (
     ACCESS_DENIED,
     BAD_ARGUMENTS,
@@ -33,6 +36,7 @@ from pipeline.agents.clickhouse_port_query import (
     TOO_LARGE,
     BadQuery,
     PortQuery,
+    guard,
     read_query,
 )
 
@@ -130,6 +134,8 @@ async def answer(engine: Engine, request: web.Request) -> web.StreamResponse:
     try:
         query = await _read(request)
         async with engine.session(query) as session:
+            if asks_hello(query.sql, query.format, query.revision):
+                return await _hello(engine, session, query, query_id)
             if query.streamed:
                 return await _stream(engine, session, query, request, query_id)
             body = await engine.run(session, session.whole, query)
@@ -140,6 +146,13 @@ async def answer(engine: Engine, request: web.Request) -> web.StreamResponse:
         return _error(QueryFault(message), query_id)
     except QueryFault as fault:
         return _error(fault, query_id)
+
+
+async def _hello(engine: Engine, session: Session, query: PortQuery, query_id: str) -> web.Response:
+    """See `pipeline.agents.clickhouse_port_hello`."""
+    asked = replace(query, sql=SQL, format="JSONCompactEachRow")
+    values = orjson.loads(await engine.run(session, session.whole, asked))
+    return web.Response(body=hello(values, query.revision), headers=_headers(query, query_id))
 
 
 async def _read(request: web.Request) -> PortQuery:
@@ -154,6 +167,8 @@ async def _read(request: web.Request) -> PortQuery:
             else:
                 body = (await request.read()).decode()
         except UnicodeDecodeError:
+            sent = request.query.get("query") or (await request.read()).decode(errors="replace")
+            guard(sent)  # an INSERT with its rows: that is what is wrong with it
             raise BadQuery(BAD_ARGUMENTS, "the body is not UTF-8") from None
         except web.HTTPRequestEntityTooLarge:
             raise BadQuery(TOO_LARGE, f"the query has more than {QUERY_BYTES_MAX} bytes") from None
@@ -191,7 +206,8 @@ async def _stream(
         await response.write(_in_the_middle(fault, tag))
         _cut(request)
     except TimeoutError:
-        _cut(request)
+        if request.transport is not None:
+            request.transport.abort()  # what it did not take is not kept for it
     finally:
         await asyncio.shield(engine.run(None, blocks.close))
     return response

@@ -83,6 +83,7 @@ class PortQuery:
     database: str = ""
     query_id: str = ""
     readonly: int = 1
+    revision: int = 0  # of the Native format, as the client reads it
 
     @property
     def streamed(self) -> bool:
@@ -101,6 +102,11 @@ def read_query(arguments: Iterable[tuple[str, str]], body: str, headers: Mapping
         raise BadQuery(TOO_LARGE, f"the query has more than {QUERY_BYTES_MAX} characters")
     sql = sql.rstrip(";\n\r\t ")
     guard(sql)
+    for name in ("compress", "decompress"):
+        if told.get(name, "0") != "0":
+            raise BadQuery(
+                BAD_ARGUMENTS, f"{name}: this port does not compress blocks; switch compression off"
+            )
     asked = {
         name: value
         for name, value in told.items()
@@ -124,6 +130,7 @@ def read_query(arguments: Iterable[tuple[str, str]], body: str, headers: Mapping
         database=database,
         query_id=told.get("query_id", ""),
         readonly=2 if _ASKS_SETTINGS.match(sql) else 1,
+        revision=_number(told, "client_protocol_version"),
     )
     if query.streamed:
         return query
@@ -131,14 +138,21 @@ def read_query(arguments: Iterable[tuple[str, str]], body: str, headers: Mapping
     return replace(query, settings={**query.settings, "max_result_bytes": str(capped)})
 
 
+def _number(told: Mapping[str, str], name: str) -> int:
+    value = told.get(name) or "0"
+    if not (value.isascii() and value.isdigit()):
+        raise BadQuery(BAD_ARGUMENTS, f"{name}: {value!r} is no number")
+    return int(value)
+
+
 def guard(sql: str) -> None:
     """Refuse what the engine's read-only mode would let through. Raises BadQuery."""
     if not sql:
         raise BadQuery(SYNTAX_ERROR, "the query is empty")
-    if "\0" in sql:
-        raise BadQuery(SYNTAX_ERROR, "the query holds a zero byte")
     if not _FIRST.match(_without_comments_before(sql)):
         raise BadQuery(ACCESS_DENIED, "this port answers SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS alone")
+    if "\0" in sql:
+        raise BadQuery(SYNTAX_ERROR, "the query holds a zero byte")
     denied = _DENIED.search(sql) or (";" in sql and _KILL.search(sql))
     if denied:
         raise BadQuery(

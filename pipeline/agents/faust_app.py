@@ -28,6 +28,7 @@ def make_app(settings: Settings, role: str, batch_max: int) -> faust.App:
         consumer_group_instance_id=f"{role}-{instance}" if instance else None,
         stream_buffer_maxsize=max(8192, 4 * batch_max),
         broker_max_poll_records=5000,
+        broker_max_poll_interval=86_400.0,  # a role that waits for its store reads nothing, and is alive
         broker_commit_interval=1.0,
         broker_session_timeout=settings.broker_session_s,
         broker_heartbeat_interval=settings.broker_session_s / 4,

@@ -19,9 +19,10 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 import faust
 
@@ -30,6 +31,7 @@ from pipeline.agents.faust_app import make_app
 from pipeline.agents.progress import Progress
 from pipeline.settings import Settings
 from sinks.books import BooksUnavailableError
+from sinks.sink import TakenOver
 from topics.broker import BrokerError, NoTopicIds, topic_epochs, true_ends
 from topics.producer import Outgoing, Producer
 
@@ -39,13 +41,25 @@ AGAIN_EXIT = 75  # EX_TEMPFAIL: start it again
 REVOKE_WAIT_S = 45.0  # for the effect at hand, below Faust's broker_rebalance_timeout of 60 s
 PUBLISH_WAIT_S = 40.0  # for a broker that is away, below REVOKE_WAIT_S
 EPOCH_CHECK_S = 5.0
+AWAY_WAIT_S = (0.5, 30.0)  # between two tries at a store that is away: the first, and the longest
+AWAY_LOOK_S = 0.5  # how soon a wait ends when this process ends or gives partitions back
+AWAY_SAY_S = 60.0
 
 Place = tuple[str, int]  # topic, partition
+T = TypeVar("T")
 Epochs = Mapping[str, str]  # topic -> its incarnation; offsets mean something only within one
 
 
 class NotFree(RuntimeError):
     """An embedded store has another owner; the message names it. Raised by `Role.open`."""
+
+
+class StoreAway(RuntimeError):
+    """A role's store does not answer, or says "not now": the same effect may be tried again. The text says why."""
+
+
+class Abandoned(RuntimeError):
+    """A batch was not done, and is no more ours to do: its next owner gets it."""
 
 
 class TopicsCreatedAnew(RuntimeError):
@@ -98,7 +112,10 @@ class Role(Protocol):
         """
 
     async def process(self, topic: str, batch: list[Message]) -> Done:
-        """Do the effect of one topic's batch, durably. Raises on a defect."""
+        """Do the effect of one topic's batch, durably. Raises on a defect.
+
+        Raises StoreAway where trying again may help: then it is called again with the same batch, as `open` is.
+        """
 
     async def close(self) -> None:
         """Flush and close stores; after the last batch."""
@@ -114,9 +131,11 @@ class Worker:
         self._producer = Producer(settings.kafka_url)
         self._stop = asyncio.Event()
         self._failure: BaseException | None = None
+        self._away = ""  # why the store is away; nothing more is taken from Kafka meanwhile
         self._effect = asyncio.Lock()  # one effect at a time, however many topics a role reads
         self._assigned = False  # no rebalance is under way
         self._owned: set[Place] = set()  # empty while partitions are being given away
+        self._clock, self._sleep = time.monotonic, asyncio.sleep
         self._stopped: dict[Place, str] = {}  # partitions whose chain can't go on: why
         self._epochs: Epochs = {}
         self.app = make_app(settings, role.name, role.batch_max)
@@ -143,6 +162,8 @@ class Worker:
                 events = [event for event in taken if self._is_ours(event.message)]
                 if events:
                     await self._do(topic, stream, events)
+        except Abandoned:
+            return
         except Exception as error:  # a defect: end without a commit
             self._failure = error
             self._stop.set()
@@ -158,12 +179,12 @@ class Worker:
         started = time.monotonic()
         for table in self.app.tables.data.values():  # Faust asks for a key's partition and does not wait
             await self.app.producer._ensure_producer().partitions_for(table.changelog_topic.get_topic_name())
-        done = await self.role.process(topic, batch)
+        done = await self._patiently(events, lambda: self.role.process(topic, batch))
         published = await self._producer.send_patiently(done.outgoing, PUBLISH_WAIT_S, self._say)
         for name, parts in published.items():
             self.progress.produced.setdefault(name, {}).update(parts)
         if done.commit is not None:
-            await asyncio.to_thread(done.commit)
+            await self._patiently(events, partial(asyncio.to_thread, done.commit))
         if self.app.tables.data:  # a table's changelog must be out before the acknowledgement
             await self.app.producer.flush()
         for event, message in zip(events, batch, strict=True):
@@ -187,6 +208,41 @@ class Worker:
         self.progress.busy = [*(self.progress.busy or [started])[:1], time.monotonic()]
         self._tell(force=bool(done.stops))
 
+    async def _patiently(self, events: list[Any], effect: Callable[[], Awaitable[T]]) -> T:
+        """What `effect` gives; while its store is away it is tried again and again, ever more seldom.
+
+        This holds the one effect, so nothing more is begun; Faust's buffers fill up and Kafka is read no
+        further: memory is bounded. Raises Abandoned once this process ends or the batch is no more ours.
+        """
+        began, said, wait_s = self._clock(), 0.0, AWAY_WAIT_S[0]
+        while True:
+            try:
+                result = await effect()
+            except StoreAway as away:
+                now = self._clock()
+                if not self._away or now - said >= AWAY_SAY_S:
+                    said = now
+                    self._say(f"waits for its store, {now - began:.0f} s so far; nothing is lost: {away}")
+                self._away = str(away)
+            else:
+                if self._away:
+                    self._say(f"its store is back after {self._clock() - began:.0f} s")
+                    self._away = ""
+                return result
+            await self._wait_while_ours(events, wait_s)
+            wait_s = min(2 * wait_s, AWAY_WAIT_S[1])
+
+    async def _wait_while_ours(self, events: list[Any], wait_s: float) -> None:
+        """Raises Abandoned."""
+        until = self._clock() + wait_s
+        while True:
+            if self._stop.is_set() or not all(self._is_ours(event.message) for event in events):
+                raise Abandoned
+            left = until - self._clock()
+            if left <= 0:
+                return
+            await self._sleep(min(left, AWAY_LOOK_S))
+
     def _say(self, line: str) -> None:
         sys.stderr.write(f"tidebook work {self.role.name}: {line}\n")
         sys.stderr.flush()
@@ -202,7 +258,7 @@ class Worker:
         try:
             self._epochs = await self._read_epochs()
             await self._producer.start()
-            await self.role.open(self.app, self._epochs)
+            await self._patiently([], lambda: self.role.open(self.app, self._epochs))
             self.app.finalize()
             if not self._producer.idempotent:
                 self._trust_no_ends()
@@ -212,6 +268,9 @@ class Worker:
             self.progress.tell(force=True, ready=True, topics=list(self.role.topics))
             ticker = asyncio.create_task(self._tick())
             await self._stop.wait()
+        except Abandoned:  # told to end while its store was away
+            await self._producer.stop()
+            return 0
         except Exception as error:  # the process ends either way; the supervisor is told why
             self._failure = error
         if ticker is not None:
@@ -324,7 +383,8 @@ class Worker:
 
     def health(self) -> tuple[bool, dict[str, Any]]:
         """What this process knows of itself; whether it moves is judged from Kafka (`tidebook lag`)."""
-        wrong = [*self._stopped.values(), *([str(self._failure)] if self._failure else [])]
+        away = [f"waits for its store: {self._away}"] if self._away else []
+        wrong = [*away, *self._stopped.values(), *([str(self._failure)] if self._failure else [])]
         return not wrong, {"role": self.role.name, "unhealthy": wrong, "block": self.progress.block}
 
     def stop(self) -> None:
@@ -356,7 +416,7 @@ def _status_of(failure: BaseException, started: bool) -> int:
         return SETUP_EXIT
     if isinstance(failure, BrokerError | BooksUnavailableError):
         return AGAIN_EXIT if started else SETUP_EXIT
-    if isinstance(failure, TopicsCreatedAnew):
+    if isinstance(failure, TopicsCreatedAnew | StoreAway | TakenOver):
         return AGAIN_EXIT
     if isinstance(failure, ValueError) and not started:
         return SETUP_EXIT

@@ -96,7 +96,7 @@ class AssetReads:
         """What the chain tells of an asset's token."""
         sql = (
             "SELECT type, action, from_owner, to_owner, hash, block, finality, toUnixTimestamp64Milli(time) AS at_ms"
-            " FROM provenance(asset = {token:String}) LIMIT 500"
+            " FROM provenance(asset = {token:String}) WHERE chain_number > 0 LIMIT 500"
         )
         return await self._clickhouse.rows(sql, {"token": token})
 

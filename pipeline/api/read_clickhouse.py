@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -20,8 +20,8 @@ import orjson
 from clickhouse_connect.driver.binding import format_bind_value
 
 from pipeline.api.client import ApiError
+from pipeline.running import running
 
-UP_FILE: Final = "up.json"
 LOOK_AGAIN_S: Final = 1.0
 TIMEOUT_S: Final = 10.0
 CONNECT_S: Final = 2.0
@@ -39,6 +39,15 @@ SETTINGS: Final[Mapping[str, str]] = {
     "max_execution_time": "8",
     "local_filesystem_read_method": "pread",  # a few rows: handing them between threads costs more than reading them
 }
+DOWNLOAD: Final[Mapping[str, str]] = {
+    "final": "1",
+    "max_execution_time": "120",
+    "output_format_json_escape_forward_slashes": "0",
+    "format_csv_null_representation": "",
+}
+"""Settings of what comes as a file, beside SETTINGS."""
+DOWNLOAD_TIMEOUT: Final = aiohttp.ClientTimeout(total=600, sock_connect=CONNECT_S, sock_read=60)
+CUT: Final = b"__exception__\r\n"  # how a result ends that ClickHouse could not end
 WHERE: Final = "set TIDEBOOK_CLICKHOUSE_URL, or run `tidebook up` on this data directory"
 
 
@@ -46,7 +55,7 @@ class ClickHouse:
     """Where history is asked. One event loop uses it."""
 
     def __init__(self, url: str = "", data_dir: Path | None = None) -> None:
-        self._fixed, self._up = url, None if data_dir is None else data_dir / UP_FILE
+        self._fixed, self._data_dir = url, data_dir
         self._found, self._looked = "", 0.0
         self._session: aiohttp.ClientSession | None = None
 
@@ -71,6 +80,45 @@ class ClickHouse:
         if answer.status != 200:
             raise _refused(answer.headers.get("X-ClickHouse-Exception-Code", ""), body)
         return [orjson.loads(line) for line in body.splitlines()]
+
+    async def columns(self, sql: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """Column → type of a SELECT. Raises ApiError 503."""
+        empty = self.stream(f"SELECT * FROM (\n{sql}\n) LIMIT 0", parameters, "JSON")
+        meta = orjson.loads(b"".join([part async for part in empty]))["meta"]
+        return {column["name"]: column["type"] for column in meta}
+
+    async def stream(self, sql: str, parameters: Mapping[str, Any], fmt: str) -> AsyncIterator[bytes]:
+        """The bytes of a SELECT in a format of ClickHouse's, as they come.
+
+        Raises ApiError 503 before the first; later RuntimeError or aiohttp's errors: then there was more.
+        """
+        base, query, headers = self._place()
+        query |= {
+            **DOWNLOAD,
+            **{f"param_{name}": str(format_bind_value(value)) for name, value in parameters.items()},
+        }
+        last = b""
+        try:
+            async with self._open().post(
+                base,
+                params=query,
+                data=f"{sql}\nFORMAT {fmt}".encode(),
+                headers=headers,
+                timeout=DOWNLOAD_TIMEOUT,
+            ) as answer:
+                if answer.status != 200:
+                    code = answer.headers.get("X-ClickHouse-Exception-Code", "")
+                    raise _refused(code, await answer.read())
+                async for part in answer.content.iter_any():
+                    last = (last + part)[-len(CUT) :]
+                    yield part
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            self._looked = 0.0
+            if last:
+                raise
+            raise _unavailable(base) from None
+        if last == CUT:
+            raise RuntimeError("ClickHouse ended a result before its end")
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -108,12 +156,9 @@ class ClickHouse:
     def _told(self) -> str:
         """What `tidebook up` says, looked up again after a while and after a failure."""
         now = time.monotonic()
-        if self._up is not None and now - self._looked >= LOOK_AGAIN_S:
+        if self._data_dir is not None and now - self._looked >= LOOK_AGAIN_S:
             self._looked = now
-            try:
-                self._found = str(orjson.loads(self._up.read_bytes()).get("clickhouse_url") or "")
-            except (OSError, orjson.JSONDecodeError, AttributeError):
-                self._found = ""
+            self._found = str((running(self._data_dir) or {}).get("clickhouse_url") or "")
         return self._found
 
 

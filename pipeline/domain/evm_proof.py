@@ -327,12 +327,18 @@ def check_sender(transaction: Answer) -> None:
     if kind_of(transaction) == DEPOSIT:
         return
     v = quantity(told(transaction, "v" if transaction.get("yParity") is None else "yParity"), "v")
-    parity = v if v < 2 else (v - 35) % 2 if v >= 35 else v - 27
     r, s = (quantity(told(transaction, name), name) for name in ("r", "s"))
     try:
-        key = Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(signing_hash(transaction))
+        signer = signed_by(v, r, s, signing_hash(transaction))
+    except Contradiction as error:
+        raise Contradiction(error.reason, f"{name_answer(transaction)}: {error}") from error
+    must_equal("senders", f"{name_answer(transaction)}: from", told(transaction, "from"), signer)
+
+
+def signed_by(v: int, r: int, s: int, digest: bytes) -> str:
+    """Address, in lower case, whose signature of `digest` it is. Contradiction("senders") where it is nobody's."""
+    parity = v if v < 2 else (v - 35) % 2 if v >= 35 else v - 27
+    try:
+        return str(Signature(vrs=(parity, r, s)).recover_public_key_from_msg_hash(digest).to_address())
     except (BadSignature, ValidationError) as error:
-        raise Contradiction(
-            "senders", f"{name_answer(transaction)}: its signature is none: {error}"
-        ) from error
-    must_equal("senders", f"{name_answer(transaction)}: from", told(transaction, "from"), key.to_address())
+        raise Contradiction("senders", f"its signature is none: {error}") from error

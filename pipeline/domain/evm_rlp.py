@@ -178,8 +178,8 @@ _HEADER_BY_FORK: Final[Layout] = (
     ("requestsHash", _hash),  # Prague
     ("blockAccessListHash", _hash), ("slotNumber", _number),  # Amsterdam
 )  # fmt: skip
-RECEIPTS_ROOT_AT: Final = [name for name, _ in _HEADER].index("receiptsRoot")
-"""Where the receipts root stands in a decoded header."""
+HEADER_FIELDS: Final = tuple(name for name, _ in (*_HEADER, *_HEADER_BY_FORK))
+"""Names of a header's fields in their order; an older header ends earlier."""
 
 _CALL: Final[Layout] = (("gas", _number), ("to", _to), ("value", _number), ("input", _bytes))
 _SIGNED: Final[Layout] = (("yParity", _number), ("r", _number), ("s", _number))
@@ -275,6 +275,13 @@ def encode_transaction(transaction: Answer) -> bytes:
 def transaction_hash(transaction: Answer) -> str:
     """Hash of a transaction, recomputed: "0x" and 64 digits. Raises Unprovable, Malformed."""
     return "0x" + keccak(encode_transaction(transaction)).hex()
+
+
+def transaction_fields(kind: int) -> tuple[str, ...]:
+    """Names of the fields of a transaction of this type in their order. Raises Unprovable for an unknown type."""
+    if kind not in _TRANSACTIONS:
+        raise Unprovable(f"the encoding of a transaction of type {kind:#x} is not known")
+    return tuple(name for name, _ in (*_TRANSACTIONS[kind], *_SIGNATURES[kind]))
 
 
 def signing_hash(transaction: Answer) -> bytes:

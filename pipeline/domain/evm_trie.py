@@ -12,23 +12,13 @@ Source: Ethereum Yellow Paper, appendix D.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, TypedDict
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import rlp  # type: ignore[import-untyped]
 from eth_hash.auto import keccak
 
-from pipeline.domain.evm_rlp import (
-    RECEIPTS_ROOT_AT,
-    Answer,
-    Malformed,
-    Rlp,
-    data,
-    encode_receipt,
-    header_rlp,
-    rlp_encode,
-)
-from pipeline.domain.proof_errors import Contradiction
+from pipeline.domain.evm_rlp import Rlp, rlp_encode
 
 _Item = tuple[bytes, bytes]  # the key's nibbles, one a byte; the value
 
@@ -56,19 +46,33 @@ def prove(values: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def proves(root: bytes, index: int, value: bytes, nodes: Sequence[bytes]) -> bool:
-    """Whether `nodes` prove that the trie with this root holds `value` at position `index`."""
-    path, expected = _nibbles(index), root
+    """Whether `nodes`, the root first, prove that the trie with this root holds `value` at position `index`."""
+    used: list[bytes] = []
     try:
-        for number, encoded in enumerate(nodes, 1):
-            if keccak(encoded) != expected:
-                return False
+        found = value_at(root, index, {keccak(node): node for node in nodes}, used)
+    except ValueError:
+        return False
+    return found == value and used == list(nodes)
+
+
+def value_at(root: bytes, index: int, nodes: Mapping[bytes, bytes], used: list[bytes]) -> bytes:
+    """What the trie with this root holds at position `index`, by nodes under their hashes.
+
+    The nodes that it takes are put to `used`. Raises ValueError where they do not lead to a value.
+    """
+    path, expected = _nibbles(index), root
+    while True:
+        encoded = nodes.get(expected)
+        if encoded is None:
+            raise ValueError(f"the node {_hex(expected)[:80]} is missing")
+        used.append(encoded)
+        try:
             rest, expected = _descend(rlp.decode(encoded), path)
-            if rest is None:
-                return number == len(nodes) and expected == value
-            path = rest
-    except (rlp.DecodingError, ValueError, IndexError, TypeError):
-        pass
-    return False
+        except (rlp.DecodingError, IndexError, TypeError, RecursionError) as error:
+            raise ValueError(f"a node can't be read ({type(error).__name__})") from error
+        if rest is None:
+            return expected
+        path = rest
 
 
 def _descend(node: Rlp, path: bytes) -> tuple[bytes | None, bytes]:
@@ -144,72 +148,6 @@ def _unpacked(packed: Rlp) -> tuple[bytes, bool]:
         raise ValueError("a node's path is bytes")
     nibbles = [half for byte in packed for half in (byte >> 4, byte & 15)]
     return bytes(nibbles[1 if nibbles[0] & 1 else 2 :]), nibbles[0] >= 2
-
-
-class ReceiptProof(TypedDict):
-    """That one receipt stands in one block, for anyone who has the block's hash; all bytes as "0x" hex."""
-
-    block_hash: str
-    header: str
-    """RLP of the header; it hashes to `block_hash`."""
-    index: int
-    receipt: str
-    """The receipt in its canonical bytes."""
-    nodes: list[str]
-    """From the header's receipts root to the receipt."""
-
-
-class ProvenLog(TypedDict):
-    """A log inside a proven receipt."""
-
-    address: str
-    topics: list[str]
-    data: str
-
-
-def prove_receipt(block: Answer, receipts: Sequence[Answer], index: int) -> ReceiptProof:
-    """The proof of one receipt of a block, from the answers on both.
-
-    Raises Unprovable where they lack what it takes, Contradiction("receipts_root" | "header_hash" |
-    "malformed"), IndexError.
-    """
-    values = [encode_receipt(receipt) for receipt in receipts]
-    nodes = prove(values, index)
-    header = header_rlp(block)
-    proof: ReceiptProof = {
-        "block_hash": _hex(data(block["hash"], "hash", 32)),
-        "header": _hex(header),
-        "index": index,
-        "receipt": _hex(values[index]),
-        "nodes": [_hex(node) for node in nodes],
-    }
-    check_receipt_proof(proof)
-    return proof
-
-
-def check_receipt_proof(proof: ReceiptProof) -> list[ProvenLog]:
-    """Check a proof with nothing but itself, and give the logs of its receipt in their order.
-
-    What remains to be known is that `block_hash` is a block of the chain. Raises
-    Contradiction("header_hash" | "receipts_root" | "malformed").
-    """
-    header, receipt = data(proof["header"], "header"), data(proof["receipt"], "receipt")
-    if keccak(header) != data(proof["block_hash"], "block_hash"):
-        raise Contradiction("header_hash", f"the header does not hash to {proof['block_hash']}")
-    nodes = [data(node, "nodes") for node in proof["nodes"]]
-    try:
-        root = rlp.decode(header)[RECEIPTS_ROOT_AT]
-        if not proves(root, proof["index"], receipt, nodes):
-            raise Contradiction(
-                "receipts_root", f"the nodes do not lead to receipt {proof['index']} from {_hex(root)}"
-            )
-        logs = rlp.decode(receipt if receipt[0] >= 0xC0 else receipt[1:])[3]
-        return [
-            {"address": _hex(log[0]), "topics": [_hex(topic) for topic in log[1]], "data": _hex(log[2])}
-            for log in logs
-        ]
-    except (rlp.DecodingError, IndexError, TypeError) as error:
-        raise Malformed(f"the proof does not hold a header and a receipt: {error}") from error
 
 
 def _hex(value: bytes) -> str:

@@ -38,6 +38,9 @@ _UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 TreeItem = tuple[bytes, bytes, str]
 """One transaction of a tree: canonical transaction, canonical metadata, transaction id (64 hex digits)."""
 
+TreePathNode = Mapping[int, bytes]
+"""An inner node on the way to a leaf: the hashes of its other branches that hold something, by nibble."""
+
 
 class HeaderError(ValueError):
     """A header field is missing or cannot stand in a ledger header; the message names the field."""
@@ -60,6 +63,16 @@ def ledger_hash(header: Mapping[str, Any]) -> str:
     `close_flags` may be null (recordings of 2015 lack it; it was 0); `parent_close_time` may not: where
     a recording lacks it, the caller fills in the parent's close_time. Raises HeaderError.
     """
+    return hash_of_header(header_bytes(header))
+
+
+def hash_of_header(header: bytes) -> str:
+    """Hash of a ledger of which the header is given as it is hashed, 64 upper-case hex digits."""
+    return sha512_half(_PREFIX_LEDGER + header).hex().upper()
+
+
+def header_bytes(header: Mapping[str, Any]) -> bytes:
+    """The 118 bytes of a header that its hash is over, given as to `ledger_hash`. Raises HeaderError."""
     flags = header.get("close_flags")
     try:
         head = _HEAD.pack(_number(header, "ledger_index"), _number(header, "total_coins"))
@@ -72,7 +85,7 @@ def ledger_hash(header: Mapping[str, Any]) -> str:
     except struct.error as error:
         raise HeaderError(f"a header field is out of range: {error}") from error
     roots = b"".join(_hash_bytes(header, name) for name in _ROOTS)
-    return sha512_half(_PREFIX_LEDGER + head + roots + times).hex().upper()
+    return head + roots + times
 
 
 def transaction_tree_root(items: Iterable[TreeItem]) -> str:
@@ -80,6 +93,48 @@ def transaction_tree_root(items: Iterable[TreeItem]) -> str:
 
     ZERO_HASH for no transaction. Raises ValueError for an id that is no 256-bit hash or stands twice.
     """
+    return _inner_node(_leaves(items), 0).hex().upper()
+
+
+def transaction_tree_path(items: Iterable[TreeItem], tx_hash: str) -> list[TreePathNode]:
+    """The inner nodes above one transaction of a tree, the root first, each without the branch to it.
+
+    With the transaction itself they make the root again: `root_of_path`. Raises KeyError where the tree does
+    not hold it, ValueError as `transaction_tree_root`.
+    """
+    key, below = bytes.fromhex(tx_hash), _leaves(items)
+    if all(leaf[0] != key for leaf in below):
+        raise KeyError(tx_hash)
+    path: list[TreePathNode] = []
+    while len(below) > 1 or not path:
+        depth = len(path)
+        branches = _branches(below, depth)
+        path.append({
+            nibble: _child(branch, depth + 1)
+            for nibble, branch in enumerate(branches)
+            if branch and nibble != _nibble(key, depth)
+        })  # fmt: skip
+        below = branches[_nibble(key, depth)]
+    return path
+
+
+def root_of_path(item: TreeItem, path: Sequence[TreePathNode]) -> str:
+    """Root of the tree that holds `item` below the inner nodes of `path`, 64 upper-case hex digits.
+
+    Raises ValueError where a node tells what does not count: the branch to the item, or one that holds nothing.
+    """
+    ((key, node),) = _leaves([item])
+    for depth in reversed(range(len(path))):
+        here = _nibble(key, depth)
+        if here in path[depth] or _ZERO in path[depth].values():
+            raise ValueError(f"node {depth} of the path tells the branch to the transaction, or an empty one")
+        children = {**path[depth], here: node}
+        node = _hash_inner(children.get(nibble, _ZERO) for nibble in range(16))
+    return node.hex().upper()
+
+
+def _leaves(items: Iterable[TreeItem]) -> list[tuple[bytes, bytes]]:
+    """(key, hash) of the leaves, by key. Raises ValueError."""
     leaves = []
     for tx_blob, meta_blob, tx_hash in items:
         key = bytes.fromhex(tx_hash)
@@ -91,7 +146,7 @@ def transaction_tree_root(items: Iterable[TreeItem]) -> str:
     for (left, _), (right, _) in itertools.pairwise(leaves):
         if left == right:
             raise ValueError(f"transaction twice in one tree: {left.hex().upper()}")
-    return _inner_node(leaves, 0).hex().upper()
+    return leaves
 
 
 def length_prefix(length: int) -> bytes:
@@ -111,10 +166,18 @@ def _inner_node(leaves: Sequence[tuple[bytes, bytes]], depth: int) -> bytes:
     """Hash of the inner node at `depth` over leaves sorted by key; the empty tree's is zero."""
     if not leaves:
         return _ZERO
+    return _hash_inner(_child(branch, depth + 1) for branch in _branches(leaves, depth))
+
+
+def _hash_inner(children: Iterable[bytes]) -> bytes:
+    return sha512_half(_PREFIX_TREE_INNER + b"".join(children))
+
+
+def _branches(leaves: Sequence[tuple[bytes, bytes]], depth: int) -> list[list[tuple[bytes, bytes]]]:
     branches: list[list[tuple[bytes, bytes]]] = [[] for _ in range(16)]
     for leaf in leaves:
         branches[_nibble(leaf[0], depth)].append(leaf)
-    return sha512_half(_PREFIX_TREE_INNER + b"".join(_child(branch, depth + 1) for branch in branches))
+    return branches
 
 
 def _child(leaves: Sequence[tuple[bytes, bytes]], depth: int) -> bytes:

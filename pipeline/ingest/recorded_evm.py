@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from pipeline.domain.decode.evm import Chain as Rules
 from pipeline.domain.decode.evm import block_record, decode_block
 from pipeline.domain.decode.evm_contracts import UNDECLARED
@@ -63,9 +65,19 @@ def file_values(file: Path) -> list[Any]:
     if not content.strip():
         return [Truncated("the file is empty")]
     try:
-        return [json.loads(content)]
-    except (ValueError, RecursionError):
+        return [_exact(content)]
+    except ValueError:
         return _lines(content)
+
+
+def _exact(text: bytes) -> Any:
+    """A JSON value with its integers as they are. Raises ValueError.
+
+    orjson, which rounds long ones, goes first: it bounds the depth. json does so only by the interpreter's limit, and
+    that is raised by a library of web3's beyond what the stack bears.
+    """
+    orjson.loads(text)
+    return json.loads(text)
 
 
 def _lines(content: bytes) -> list[Any]:
@@ -74,8 +86,8 @@ def _lines(content: bytes) -> list[Any]:
         if not line.strip():
             continue
         try:
-            values.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
+            values.append(_exact(line))
+        except ValueError as error:
             values.append(Malformed(f"line {number} is not JSON: {error}"))
             if len(values) == 1:
                 return values  # one value over several lines, cut off or broken

@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from aiokafka.errors import KafkaConnectionError
 
 from pipeline.domain.lag import Limits, Move, Report, follow, report, undecided
@@ -21,11 +20,11 @@ from pipeline.lag.evm_heads import evm_heads
 from pipeline.lag.heads import heads
 from pipeline.lag.messages import is_cancelled, messages_of
 from pipeline.lag.reader import LEDGERS, Reader
+from pipeline.running import running
 from pipeline.settings import Settings
 from schemas.codec import Codec
 from topics.broker import CONNECT_TIMEOUT_S, admin_of
 
-UP_FILE: Final = "up.json"  # written by `tidebook up` while it runs
 AGAIN_S: Final = 0.5
 LOOK_S: Final = CONNECT_TIMEOUT_S  # a broker that goes away in the middle is asked no longer
 
@@ -53,8 +52,8 @@ def find_target(settings: Settings) -> Target:
     evm = read_config(settings.evm_config, os.environ) if settings.evm_config else {}
     if settings.kafka_url:
         return Target(settings.kafka_url, settings.xrpl_urls, settings.xrpl_network, evm)
-    told = running(settings)
-    if told is None:
+    told = running(settings.data_dir)
+    if told is None or not told.get("kafka_url"):
         raise NoBroker(
             f"no broker: setting TIDEBOOK_KAFKA_URL is empty, and no `tidebook up` runs in {settings.data_dir}; "
             "set it, start `tidebook up`, or name the directory with --data-dir"
@@ -67,18 +66,6 @@ def find_target(settings: Settings) -> Target:
         except ConfigError as error:
             problems = (str(error),)
     return Target(str(told["kafka_url"]), urls, settings.xrpl_network, evm, problems)
-
-
-def running(settings: Settings) -> dict[str, Any] | None:
-    """What up.json tells, None where nothing runs."""
-    try:
-        told = orjson.loads((settings.data_dir / UP_FILE).read_bytes())
-        os.kill(int(told["pid"]), 0)
-    except PermissionError:  # it runs, as somebody else
-        pass
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return told if told.get("kafka_url") else None
 
 
 class Watch:

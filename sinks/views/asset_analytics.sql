@@ -30,11 +30,11 @@ FROM (
     toUInt256OrZero(JSONExtractString(e.payload, 'gas_paid_by_treasury')) AS covered
   FROM (
     SELECT event_id, asset_id, at, app_id, type, user_id, currency, price_value, units, payload, false AS social
-    FROM asset_transactions
+    FROM asset_transactions FINAL
     UNION ALL
-    SELECT event_id, asset_id, at, app_id, type, user_id, NULL, NULL, NULL, '', true FROM asset_events
+    SELECT event_id, asset_id, at, app_id, type, user_id, NULL, NULL, NULL, '', true FROM asset_events FINAL
   ) AS e
-  LEFT JOIN (SELECT asset_id, anyLast(app_id) AS app_id FROM asset_registry GROUP BY asset_id) AS r USING (asset_id)
+  LEFT JOIN (SELECT asset_id, anyLast(app_id) AS app_id FROM asset_registry FINAL GROUP BY asset_id) AS r USING (asset_id)
   WHERE e.event_id IN (SELECT event_id FROM applied_events WHERE topic = 'assets.activity.v1')
   LIMIT 1 BY e.event_id
 )

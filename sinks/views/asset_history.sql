@@ -7,15 +7,15 @@ FROM (
   SELECT
     asset_id, at, 'asset_transactions' AS source_table, type, event_id, user_id, from_user_id, to_user_id, app_id, source,
     payload, recorded_at
-  FROM asset_transactions
+  FROM asset_transactions FINAL
   UNION ALL
   SELECT
     asset_id, at, 'asset_events', type, event_id, user_id, NULL, NULL, app_id, source, payload, recorded_at
-  FROM asset_events
+  FROM asset_events FINAL
   UNION ALL
   SELECT
     asset_id, at, 'asset_registry', type, event_id, user_id, NULL, owner_user_id, app_id, source, '', recorded_at
-  FROM asset_registry
+  FROM asset_registry FINAL
 )
 WHERE asset_id = {asset:String} AND event_id IN (
   SELECT event_id FROM applied_events WHERE topic = 'assets.activity.v1' AND key = {asset:String}

@@ -13,7 +13,7 @@ SELECT
   max(tuple(b.ledger_index, b.transaction_index, b.row_number) AS place).1 AS ledger_index,
   max(place).2 AS transaction_index,
   argMax(b.hash, place) AS hash
-FROM balance_changes AS b
+FROM balance_changes AS b FINAL
 WHERE b.ledger_index <= {position:Int64}
 GROUP BY chain, chain_number, account, asset
 UNION ALL

@@ -20,7 +20,7 @@ FROM (
   SELECT
     chain, chain_number, asset, status, if(event_id = '', pending_id, '') AS pending_id,
     debit_code, debit_owner, debit_subject, credit_code, credit_owner, credit_subject, amount
-  FROM transfers
+  FROM transfers FINAL
   WHERE if(transaction_index = -1, run - 1, block) <= {position:Int64}
     AND (status = 'posted' OR (status IN ('pending', 'voided') AND event_id = ''))
 )

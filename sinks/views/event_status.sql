@@ -13,12 +13,12 @@ SELECT
   t.at AS at,
   t.recorded_at AS recorded_at
 FROM (
-  SELECT event_id, 'assets.activity.v1' AS topic, type, asset_id AS key, at, recorded_at FROM asset_activity
+  SELECT event_id, 'assets.activity.v1' AS topic, type, asset_id AS key, at, recorded_at FROM asset_activity FINAL
   UNION ALL
-  SELECT event_id, 'positions.events.v1', type, position_id, at, recorded_at FROM position_events
+  SELECT event_id, 'positions.events.v1', type, position_id, at, recorded_at FROM position_events FINAL
   UNION ALL
-  SELECT event_id, 'tokens.events.v1', type, account_id, at, recorded_at FROM token_events
+  SELECT event_id, 'tokens.events.v1', type, account_id, at, recorded_at FROM token_events FINAL
   UNION ALL
-  SELECT event_id, 'anchors.events.v1', type, authorization_id, at, recorded_at FROM anchor_events
+  SELECT event_id, 'anchors.events.v1', type, authorization_id, at, recorded_at FROM anchor_events FINAL
 ) AS t
-LEFT JOIN event_outcomes AS o USING (event_id)
+LEFT JOIN event_outcomes AS o FINAL USING (event_id)

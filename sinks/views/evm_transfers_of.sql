@@ -23,6 +23,6 @@ SELECT
   operator,
   finality,
   block_hash
-FROM evm_transfers
+FROM evm_transfers FINAL
 WHERE (from_address = lower({account:String}) OR to_address = lower({account:String})) AND finality != 'retracted'
 ORDER BY chain_number, block_number, transaction_index, log_index, batch_position

@@ -9,6 +9,6 @@ SELECT
   nullIf(toString(new_state), '') AS new_state,
   payload,
   created_at
-FROM position_events
+FROM position_events FINAL
 WHERE kind IN ('POSITION_CREATED', 'POSITION_STATE_CHANGED')
   AND (position_id, event_id) IN (SELECT key, event_id FROM applied_events WHERE topic = 'positions.events.v1')

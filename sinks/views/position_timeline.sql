@@ -14,7 +14,7 @@ SELECT
   s.version AS version,
   if(s.version = 1, NULL, dateDiff('second', lagInFrame(e.at, 1, e.at) OVER (ORDER BY s.version), e.at)) AS lasted_s,
   e.payload AS payload
-FROM (SELECT * FROM application_states
+FROM (SELECT * FROM application_states FINAL
   WHERE domain = 'positions' AND kind = 'position' AND id = {position:String}) AS s
-INNER JOIN (SELECT * FROM position_events WHERE position_id = {position:String}) AS e ON e.event_id = s.event_id
+INNER JOIN (SELECT * FROM position_events FINAL WHERE position_id = {position:String}) AS e ON e.event_id = s.event_id
 ORDER BY s.version

@@ -17,10 +17,5 @@ SELECT
   fromUnixTimestamp64Milli(JSONExtractInt(value, 'created_ms'), 'UTC') AS created_at,
   fromUnixTimestamp64Milli(JSONExtractInt(value, 'updated_ms'), 'UTC') AS updated_at,
   version
-FROM (
-  SELECT s.id AS id, argMax(s.value, s.version) AS value, max(s.version) AS version
-  FROM application_states AS s
-  WHERE s.domain = 'positions' AND s.kind = 'position'
-  GROUP BY id
-)
-WHERE value != ''
+FROM application_current
+WHERE domain = 'positions' AND kind = 'position'

@@ -21,11 +21,11 @@ FROM (
     toDecimal128(JSONExtractString(now, 'locked'), 6) AS locked,
     fromUnixTimestamp64Milli(JSONExtractInt(now, 'updated_ms'), 'UTC') AS updated_at
   FROM (
-    SELECT id, argMax(value, version) AS now
-    FROM application_states WHERE domain = 'tokens' AND kind = 'balance' GROUP BY id
+    SELECT id, value AS now
+    FROM application_current WHERE domain = 'tokens' AND kind = 'balance'
   )
 ) AS b
 LEFT JOIN (
-  SELECT id, JSONExtractString(argMax(value, version), 'visible_label') AS label
-  FROM application_states WHERE domain = 'tokens' AND kind = 'token_type' GROUP BY id
+  SELECT id, JSONExtractString(value, 'visible_label') AS label
+  FROM application_current WHERE domain = 'tokens' AND kind = 'token_type'
 ) AS t ON t.id = b.token_type

@@ -13,7 +13,7 @@ SELECT
   fromUnixTimestamp64Milli(JSONExtract(now, 'expires_ms', 'Nullable(Int64)'), 'UTC') AS expires_at,
   fromUnixTimestamp64Milli(JSONExtractInt(now, 'updated_ms'), 'UTC') AS updated_at
 FROM (
-  SELECT id, argMax(value, version) AS now
-  FROM application_states WHERE domain = 'tokens' AND kind = 'economic_position' GROUP BY id
+  SELECT id, value AS now
+  FROM application_current WHERE domain = 'tokens' AND kind = 'economic_position'
 )
 WHERE JSONExtractString(now, 'position_type') = 'escrow'

@@ -8,7 +8,7 @@ SELECT
   changes,
   fromUnixTimestamp64Milli(JSONExtractInt(now, 'updated_ms'), 'UTC') AS updated_at
 FROM (
-  SELECT id, argMax(value, version) AS now, max(version) AS changes
-  FROM application_states WHERE domain = 'tokens' AND kind = 'economic_position' GROUP BY id
+  SELECT id, value AS now, version AS changes
+  FROM application_current WHERE domain = 'tokens' AND kind = 'economic_position'
 )
 WHERE JSONExtractString(now, 'position_type') = 'reputation'

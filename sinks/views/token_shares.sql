@@ -17,8 +17,8 @@ FROM (
     JSONExtractString(now, 'status') AS status,
     fromUnixTimestamp64Milli(JSONExtractInt(now, 'updated_ms'), 'UTC') AS updated_at
   FROM (
-    SELECT id, argMax(value, version) AS now
-    FROM application_states WHERE domain = 'tokens' AND kind = 'economic_position' GROUP BY id
+    SELECT id, value AS now
+    FROM application_current WHERE domain = 'tokens' AND kind = 'economic_position'
   )
   WHERE JSONExtractString(now, 'position_type') = 'purchase_order'
 ) AS p
@@ -29,7 +29,7 @@ INNER JOIN (
     toDecimal128(JSONExtractString(now, 'shares_redeemed'), 6) AS shares_redeemed,
     toDecimal128(JSONExtractString(now, 'shares_total'), 6) AS shares_total
   FROM (
-    SELECT id, argMax(value, version) AS now
-    FROM application_states WHERE domain = 'tokens' AND kind = 'purchase_order' GROUP BY id
+    SELECT id, value AS now
+    FROM application_current WHERE domain = 'tokens' AND kind = 'purchase_order'
   )
 ) AS o ON o.id = p.purchase_order_id

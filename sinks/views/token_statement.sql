@@ -29,7 +29,7 @@ FROM (
       (timestamp, leg) AS position,
       time,
       arrayElement(splitByChar(':', event_id), -1) AS event_id
-    FROM transfers
+    FROM transfers FINAL
     ARRAY JOIN arrayFilter(s -> s.2 != '', [
       (debit_owner, transform(debit_code, [1, 4], ['available', 'locked'], ''), -toInt128(amount)),
       (credit_owner, transform(credit_code, [1, 4], ['available', 'locked'], ''), toInt128(amount))
@@ -40,4 +40,4 @@ FROM (
     PARTITION BY account_id, token_type ORDER BY position, side DESC ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
   )
 ) AS m
-LEFT JOIN token_events AS e ON e.event_id = m.event_id
+LEFT JOIN token_events AS e FINAL ON e.event_id = m.event_id

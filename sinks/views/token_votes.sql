@@ -15,8 +15,8 @@ FROM (
     sum(toDecimal128(JSONExtractString(now, 'weight'), 6)) AS of_choice,
     max(fromUnixTimestamp64Milli(JSONExtractInt(now, 'cast_ms'), 'UTC')) AS last_at
   FROM (
-    SELECT id, argMax(value, version) AS now
-    FROM application_states WHERE domain = 'tokens' AND kind = 'vote' GROUP BY id
+    SELECT id, value AS now
+    FROM application_current WHERE domain = 'tokens' AND kind = 'vote'
   )
   GROUP BY proposal_id, choice
 )

@@ -6,9 +6,9 @@
 -- first_block AND verified_up_to, and of an EVM chain finality = 'final'.
 -- Example: SELECT chain, run, verified_up_to FROM verified_up_to WHERE unverified > 0
 WITH kept AS (
-  SELECT chain, chain_number, run, ledger_index AS block, ifNull(ledger_hash, '') AS block_hash FROM xrpl_ledgers
+  SELECT chain, chain_number, run, ledger_index AS block, ifNull(ledger_hash, '') AS block_hash FROM xrpl_ledgers FINAL
   UNION ALL
-  SELECT chain, chain_number, run, block_number, block_hash FROM evm_blocks WHERE finality = 'final'
+  SELECT chain, chain_number, run, block_number, block_hash FROM evm_blocks FINAL WHERE finality = 'final'
 )
 SELECT
   chain,
@@ -29,7 +29,7 @@ FROM (
   ASOF LEFT JOIN (
     SELECT v.chain_number AS chain_number, v.block AS block,
       max(v.last_block) OVER (PARTITION BY v.chain_number ORDER BY v.block) AS upto
-    FROM verdicts AS v
+    FROM verdicts AS v FINAL
     INNER JOIN kept AS o
       ON o.chain_number = v.chain_number AND o.block = v.last_block AND o.block_hash = v.block_hash
     WHERE v.outcome = 'verified' AND v.block_hash != ''

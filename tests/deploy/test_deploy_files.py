@@ -38,7 +38,13 @@ NOT_DEPLOYED = {
     "TIDEBOOK_CLICKHOUSE_PORT",
 }
 ONE_ONLY = {"TIDEBOOK_EVM_CONFIG"}  # of the service ingest-evm alone
-SECRETS = {"KAFKA_CLUSTER_ID": "MkU3OEVBNTcwNTJENDM2Qg", "CLICKHOUSE_PASSWORD": "pw"}
+SECRETS = {
+    "KAFKA_CLUSTER_ID": "MkU3OEVBNTcwNTJENDM2Qg",
+    "CLICKHOUSE_PASSWORD": "pw",
+    "CLICKHOUSE_ANALYST_PASSWORD": "pa",
+    "CLICKHOUSE_ADMIN_PASSWORD": "po",
+    "GRAFANA_PASSWORD": "pg",
+}
 VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::([-?])([^}]*))?\}")
 
 

@@ -98,6 +98,17 @@ def test_questions_of_the_readme(run):
     ]
 
 
+def test_a_row_is_proven_offline(run, tmp_path):
+    name = "9415EA37205C806BE7C6F1004B1A34FA462E9D0248B613D20106DD4FCF09FEA3"
+    ledger = "61A108D314D61C1DCF95E264C12F57328F7C9E919D2BE71FC800D138EB1D4390"
+    file = tmp_path / "proof.json"
+    assert tidebook("proof", "make", name, "--out", file, "--data-dir", run[0]).status == 0
+    nowhere = {"TIDEBOOK_DATA_DIR": str(tmp_path / "none"), "TIDEBOOK_CLICKHOUSE_URL": "http://none.invalid"}
+    (told,) = tidebook("proof", "check", file, "--block-hash", ledger, "--json", env=nowhere).rows
+    assert (told["hash"], told["block_number"], told["result"]) == (name, 351, "tecHAS_OBLIGATIONS")
+    assert [change["change"] for change in told["balance_changes"]] == ["-10"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [

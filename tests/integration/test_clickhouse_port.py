@@ -1,18 +1,23 @@
 """ClickHouse's HTTP interface over chDB: its own client, plain HTTP, limits, refusals, and inserts meanwhile."""
 
+import asyncio
 import http.client
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlencode
 
 import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError, StreamFailureError
 
+from pipeline.agents import clickhouse_port
 from pipeline.agents.clickhouse_port import ClickHousePort, PortTaken
+from pipeline.agents.clickhouse_port_engine import QUERIES_MAX
+from pipeline.agents.clickhouse_port_hello import hello as hello_block
 from pipeline.agents.clickhouse_port_query import LIMITS, BadQuery, guard, lift_settings, read_query
 from sinks.clickhouse import ClickHouseHistory
 from sinks.clickhouse_client import READ_SETTINGS, Place, QueryError, Reading
@@ -134,7 +139,8 @@ def test_a_fault_in_the_middle_is_told(port: ClickHousePort) -> None:
 def test_a_reader_who_goes_frees_its_place(port: ClickHousePort) -> None:
     for _ in range(12):  # more than queries at a time
         asked = http.client.HTTPConnection(port.url.removeprefix("http://"), timeout=30)
-        sql = "SELECT number, repeat('x', 1000) FROM numbers(100000000) FORMAT JSONEachRow"
+        endless = "SELECT number, repeat('x', 1000) FROM numbers(100000000)"
+        sql = f"{endless} SETTINGS max_block_size = 2000 FORMAT JSONEachRow"
         asked.request("POST", "/", body=sql)
         assert asked.getresponse().read(1000)
         asked.close()
@@ -208,6 +214,98 @@ def test_plain_http(port: ClickHousePort) -> None:
     posted = urllib.request.Request(f"{port.url}/?query=SELECT+1%2B", data=b"1")
     with urllib.request.urlopen(posted, timeout=10) as answer:
         assert answer.read() == b"2\n" and answer.headers["X-ClickHouse-Format"] == "TabSeparated"
+
+
+def test_clickhouse_go_s_first_question_is_answered_in_its_own_revision(port: ClickHousePort) -> None:
+    """What Grafana's client sends, and what it goes by: the block's head, a mark per column, and revision 0."""
+    hello = "SELECT displayName(), version(), revision(), timezone()"
+    told = get(port, hello, default_format="Native", client_protocol_version="54460")
+    assert told.startswith(
+        b"\x01\x00\x02\xff\xff\xff\xff\x00\x04\x01\x0ddisplayName()\x06String\x00\x08tidebook\x09version()"
+    )
+    assert b"\x0arevision()\x06UInt32\x00\x00\x00\x00\x00\x0atimezone()\x06String\x00" in told
+    old = get(port, hello, default_format="Native", client_protocol_version="54453")
+    assert len(old) == len(told) - 4 and old.startswith(told[:10])
+    plain = get(port, "SELECT 1 AS a", default_format="Native", client_protocol_version="54460")
+    assert plain == b"\x01\x01\x01a\x05UInt8\x01"  # all else in revision 0, as was told
+    assert get(port, hello, client_protocol_version="54460").split(b"\t")[1] in told
+    assert len(hello_block(["n" * 200, "v", 7, "UTC"], 1)) == len(hello_block(["", "v", 7, "UTC"], 1)) + 201
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"compress": "1"}, "36"),
+        ({"client_protocol_version": "new"}, "36"),
+        ({"decompress": "1"}, "36"),
+    ],
+)
+def test_what_the_port_does_not_speak_is_said(
+    port: ClickHousePort, arguments: dict[str, str], code: str
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        get(port, "SELECT 1", **arguments)
+    assert refused.value.headers["X-ClickHouse-Exception-Code"] == code
+    assert next(iter(arguments)) in refused.value.read().decode()
+
+
+def test_the_client_s_other_ways(port: ClickHousePort) -> None:
+    """Compression (there is none on the loopback), columns, raw formats, settings, sessions; inserts are refused."""
+    options: list[dict[str, Any]] = [
+        {"compress": "zstd"},
+        {"compress": "gzip"},
+        {"session_id": "s"},
+        {"query_limit": 3},
+    ]
+    number = int(port.url.rpartition(":")[2])
+    for option in options:
+        with clickhouse_connect.get_client(host="127.0.0.1", port=number, **option) as client:
+            assert client.query("SELECT number FROM numbers(9)").row_count == option.get("query_limit", 9)
+    with connect(port) as client:
+        assert client.query("SELECT number FROM numbers(3)", column_oriented=True).result_set == [[0, 1, 2]]
+        assert client.raw_query("SELECT 1 AS a, 'x' AS b", fmt="CSVWithNames") == b'"a","b"\n1,"x"\n'
+        assert client.raw_query("SELECT 1 AS a", fmt="Parquet")[:4] == b"PAR1"
+        assert client.raw_query("SELECT 1 AS a", fmt="ArrowStream")[:4] == b"\xff\xff\xff\xff"
+        assert client.query("SELECT getSetting('max_threads')", settings={"max_threads": 1}).result_rows == [
+            (1,)
+        ]
+        for row in ([["c\xff"]], [[b"\xff\xfe"]]):
+            with pytest.raises(ClickHouseError, match=r"497|answers SELECT"):
+                client.insert("quarantine", row, column_names=["value"])
+        with pytest.raises(ClickHouseError, match="answers SELECT"):
+            client.command("CREATE TEMPORARY TABLE x (a Int8)")
+
+
+def test_the_asynchronous_client(port: ClickHousePort) -> None:
+    async def asked() -> list[int]:
+        async with await clickhouse_connect.get_async_client(dsn=f"{port.url}/default") as client:
+            found = await asyncio.gather(*(client.query(f"SELECT {number}") for number in range(20)))
+        return [one.result_rows[0][0] for one in found]
+
+    assert asyncio.run(asked()) == list(range(20))
+
+
+def test_who_takes_nothing_is_left(
+    port: ClickHousePort, sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that fill every place and then read nothing: others are answered all the same."""
+    monkeypatch.setattr(clickhouse_port, "STALL_S", 0.3)
+    stuck = [
+        http.client.HTTPConnection(port.url.removeprefix("http://"), timeout=30) for _ in range(QUERIES_MAX)
+    ]
+    for one in stuck:
+        one.request(
+            "POST",
+            "/",
+            body="SELECT repeat('x', 1000) FROM numbers(100000000) SETTINGS max_block_size = 2000 FORMAT JSONEachRow",
+        )
+    assert get(port, "SELECT 1") == b"1\n"
+    while list(sink.query("SELECT 1 FROM system.processes WHERE startsWith(query, 'SELECT repeat(')")):
+        time.sleep(0.02)
+    for one in stuck:
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):  # and they see that there was more
+            one.getresponse().read()
+        one.close()
 
 
 def test_pages_of_a_browser_stay_out(port: ClickHousePort) -> None:

@@ -21,6 +21,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from pipeline.api.app import make_fastapi
 from pipeline.api.openapi import document
 from pipeline.api.reads import Reads, read_router
+from pipeline.api.routes_reports import report_router
 from pipeline.catalog import APPLICATIONS
 from schemas.exact import names_of
 from schemas.json_form import is_amount
@@ -66,7 +67,9 @@ def served(tmp_path_factory):
 
 # schemathesis
 
-DOCUMENT = document(make_fastapi([read_router(Reads())]), APPLICATIONS, "test")
+DOCUMENT = document(
+    make_fastapi([read_router(Reads()), report_router(Reads().clickhouse)]), APPLICATIONS, "test"
+)
 OPERATIONS = [
     (method.upper(), path)
     for path, operations in DOCUMENT["paths"].items()

@@ -1,6 +1,7 @@
 """The read API on one scene, its answers worked out by hand: rules of access, shapes, pages, absent things."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -394,13 +395,15 @@ def test_without_a_clickhouse_one_clear_line(tmp_path: Path) -> None:
         503,
         "no_history",
     ) and "TIDEBOOK_CLICKHOUSE_URL" in nowhere.detail
-    (tmp_path / "up.json").write_bytes(orjson.dumps({"clickhouse_url": "http://127.0.0.1:9"}))
+    (tmp_path / "up.json").write_bytes(
+        orjson.dumps({"pid": os.getpid(), "clickhouse_url": "http://127.0.0.1:9"})
+    )
     away = asyncio.run(asked(Reads("", tmp_path)))
     assert (away.status, away.reason) == (503, "history_unavailable") and "127.0.0.1:9" in away.detail
 
 
 def test_up_json_is_found(scene: World, tmp_path: Path) -> None:
-    (tmp_path / "up.json").write_bytes(orjson.dumps({"clickhouse_url": scene.port.url}))
+    (tmp_path / "up.json").write_bytes(orjson.dumps({"pid": os.getpid(), "clickhouse_url": scene.port.url}))
 
     async def asked() -> Any:
         reads = Reads("", tmp_path)

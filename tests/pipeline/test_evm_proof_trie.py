@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import rlp
 from eth_hash.auto import keccak
@@ -11,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.domain.evm_rlp import Malformed, data, encode_receipt, quantity, rlp_encode
-from pipeline.domain.evm_trie import (
-    EMPTY_ROOT,
-    check_receipt_proof,
-    ordered_root,
-    prove,
-    prove_receipt,
-    proves,
-)
-from pipeline.domain.proof_errors import Contradiction
-from tests.pipeline.test_evm_proof import case, load, logs_of
+from pipeline.domain.evm_trie import EMPTY_ROOT, ordered_root, prove, proves
+from tests.pipeline.test_evm_proof import case
 
 ROOTS = {
     1: ("a16aec0cd0037074ebc3afb1a6b3911c1f4ab785b1a91c068a5293ab12cb2a13",
@@ -106,34 +96,6 @@ def test_a_changed_bit_anywhere_in_a_proof() -> None:
             changed = bytearray(node)
             changed[bit // 8] ^= 1 << bit % 8
             assert not proves(root, 20, held[20], [*nodes[:at], bytes(changed), *nodes[at + 1 :]])
-
-
-@pytest.mark.parametrize("name", ["mainnet-483920", "test-54", "anvil-types", "anvil-deposit"])
-def test_a_receipt_is_proven_offline(name: str) -> None:
-    told = case(name)
-    block, receipts = told["block"], told["receipts"]
-    for index, receipt in enumerate(receipts):
-        proof = prove_receipt(block, receipts, index)
-        logs = check_receipt_proof(copy.deepcopy(proof))
-        assert logs == [{key: log[key] for key in ("address", "topics", "data")} for log in receipt["logs"]]
-        assert proof["block_hash"] == block["hash"]
-        for key in ("block_hash", "header", "receipt"):
-            text = proof[key]  # type: ignore[literal-required]
-            changed = {**proof, key: text[:-1] + ("0" if text[-1] != "0" else "1")}
-            with pytest.raises(Contradiction):
-                check_receipt_proof(changed)  # type: ignore[arg-type]
-        with pytest.raises(Contradiction):
-            check_receipt_proof({**proof, "index": len(receipts)})
-        with pytest.raises(Contradiction):
-            check_receipt_proof({**proof, "nodes": []})
-
-
-def test_receipts_that_are_not_the_blocks_have_no_proof() -> None:
-    told = load("blocks.json.gz")["anvil-types"]
-    assert logs_of(told["receipts"])
-    told["receipts"][-1]["cumulativeGasUsed"] = "0x1"
-    with pytest.raises(Contradiction):
-        prove_receipt(told["block"], told["receipts"], 0)
 
 
 NESTED = st.recursive(st.binary(max_size=70), lambda inner: st.lists(inner, max_size=20), max_leaves=60)

@@ -20,7 +20,8 @@ from pipeline.domain.lag_look import Group, Look, Mark, Said, Tip, Verdict
 from pipeline.ingest.evm.config import ConfigError, read_config
 from pipeline.lag.evm_heads import evm_heads
 from pipeline.lag.reader import BLOCKS, Reader
-from pipeline.lag.watch import UP_FILE, find_target
+from pipeline.lag.watch import find_target
+from pipeline.running import UP_FILE
 from pipeline.settings import read_settings
 from schemas.codec import local_codec
 from tests.pipeline.test_recorded_evm import EvmLine, made, recorded

@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from schemas.codec import Codec
 from schemas.loader import make_schema, schemas
 from schemas.registry import LocalRegistry, entry_of
-from sinks import clickhouse
+from sinks import clickhouse_load
 from sinks.clickhouse import ClickHouseHistory
 from sinks.clickhouse_client import DirectoryInUse, DirectoryLock, Place, QueryError, json_value
 from sinks.sink import HistoryMessage
@@ -214,7 +214,7 @@ def test_a_fault_of_clickhouse_refuses_nothing_and_is_made_good(
 
 
 def test_a_batch_larger_than_a_container(sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clickhouse, "CONTAINER_BYTES_MAX", 2000)
+    monkeypatch.setattr(clickhouse_load, "CONTAINER_BYTES_MAX", 2000)
     records = chain(5, 12)
     assert sink.write("e", [message(of, place) for place, of in enumerate(records)]).applied == 12
     assert found(sink) == expected(records)

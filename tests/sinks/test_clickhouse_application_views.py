@@ -1,6 +1,7 @@
 """Views over applications on one scene, every answer worked out from it by hand; S0's three queries among them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from tests.support.read_world import World, world
 
 OURS = {
     "asset_states", "asset_history", "user_history", "gas_of_users", "positions", "ledger_events", "position_timeline",
-    "authorizations", "event_status", "asset_analytics",
+    "authorizations", "event_status", "asset_analytics", "application_current", "provenance", "position_provenance",
+    "holdings_at", "compliance_transfers", "compliance_state_changes", "compliance_audit_trail",
+    "compliance_regulatory",
 }  # fmt: skip
 
 
@@ -115,6 +118,108 @@ def test_positions(scene: World) -> None:
     ]  # fmt: skip
 
 
+DAY = "from = '2026-01-05', to = '2026-01-05'"
+
+
+def test_what_is_now_and_nothing_of_what_is_gone(scene: World) -> None:
+    sql = "SELECT version, JSONExtractString(value, 'owner_user_id') AS owner FROM application_current WHERE "
+    (row,) = scene.rows(f"{sql} domain = 'assets' AND kind = 'asset' AND id = 'card-1'")
+    (newest,) = scene.rows(
+        "SELECT max(version) AS version FROM application_states WHERE kind = 'asset' AND id = 'card-1'"
+    )
+    assert row == {"version": newest["version"], "owner": "bob"}
+    plan = scene.rows(
+        "EXPLAIN indexes = 1 SELECT * FROM application_current WHERE domain = 'assets' AND kind = 'asset' AND id = 'x'"
+    )
+    assert "(id in ['x', 'x'])" in " ".join(row["explain"] for row in plan)
+    insert = (
+        "INSERT INTO application_states (domain, kind, id, version, value, gone) VALUES "
+        "('tokens', 'fleeting', 'f', 1, '{}', false), ('tokens', 'fleeting', 'f', 2, '', true)"
+    )
+    scene.history._client.command(insert)
+    assert scene.rows("SELECT * FROM application_current WHERE kind = 'fleeting'") == []
+
+
+def test_the_story_of_a_position(scene: World) -> None:
+    rows = scene.rows(
+        "SELECT source, type, state, amount_released FROM position_provenance(position = 'pos-1')"
+    )
+    changed = ("position_events", "POSITION_STATE_CHANGED")
+    assert [tuple(row.values()) for row in rows] == [
+        ("position_events", "POSITION_CREATED", "CREATED", None),
+        (*changed, "FUNDED", None),
+        (*changed, "PARTIALLY_RELEASED", "40000.5"),
+    ]
+
+
+def test_compliance_transfers(scene: World) -> None:
+    """Money alone: no tokens, fractions or gas. The transfer of a settled reservation is told with 0 too."""
+    columns = "event_type, kind, position_id, from_owner, to_owner, currency, amount, units"
+    rows = scene.rows(f"SELECT {columns} FROM compliance_transfers({DAY}) WHERE units != 0")
+    assert [tuple(row.values()) for row in rows] == [
+        ("DEPOSITED", "DEPOSIT", "", "", "buyer", "USD", "150000", "15000000"),
+        ("DEPOSITED", "DEPOSIT", "", "", "alice", "SOVR", "250", "250"),
+        ("AUTHORIZED", "ANCHOR_AUTHORIZATION", "", "alice", "", "SOVR", "100", "100"),
+        ("CLAIMED", "ANCHOR_AUTHORIZATION", "", "", "GROCERY", "SOVR", "100", "100"),
+        ("CLAIMED", "ANCHOR_AUTHORIZATION", "", "", "GROCERY", "GROCERY_OBLIGATION", "100", "100"),
+        ("POSITION_STATE_CHANGED", "ESCROW_LOCK", "pos-1", "buyer", "carl", "USD", "100000", "10000000"),
+        ("POSITION_STATE_CHANGED", "ESCROW_RELEASE", "pos-1", "carl", "SUB", "USD", "40000.5", "4000050"),
+    ]
+    assert scene.rows("SELECT * FROM compliance_transfers(from = '2026-01-06', to = '2026-02-01')") == []
+
+
+def test_compliance_state_changes_and_audit_trail(scene: World) -> None:
+    columns = "position_id, previous_state, new_state, reason, holder_reference, amount_released, recipient"
+    rows = scene.rows(f"SELECT {columns} FROM compliance_state_changes({DAY})")
+    assert [tuple(row.values()) for row in rows] == [
+        ("pos-1", None, "CREATED", "", "carl", None, None),
+        ("pos-2", None, "CREATED", "", "dora", None, None),
+        ("pos-1", "CREATED", "FUNDED", "deposited", "carl", None, None),
+        ("pos-1", "FUNDED", "PARTIALLY_RELEASED", "part", "carl", "40000.5", "SUB"),
+    ]
+    trail = scene.rows(f"SELECT topic, type, key, status, reason FROM compliance_audit_trail({DAY})")
+    told = sum(
+        scene.rows(f"SELECT count() AS n FROM {table}")[0]["n"]
+        for table in ("asset_activity", "position_events", "token_events", "anchor_events")
+    )
+    assert len(trail) == told > 40
+    steps = [tuple(row.values())[3:] for row in trail if row["key"] == "pos-1"]
+    assert steps == [("applied", ""), ("applied", ""), ("refused", "illegal_transition"), ("applied", "")]
+    assert {row["status"] for row in trail} <= {"applied", "refused", "accepted"}
+
+
+def test_compliance_regulatory(scene: World) -> None:
+    """What is held at the end is what was ever funded, less what left; the next days change nothing of it."""
+    (row,) = scene.rows(f"SELECT * FROM compliance_regulatory({DAY})")
+    assert row == {
+        "institution_id": "bank", "region": "US", "currency": "USD", "created": 2, "amount_created": "100005",
+        "funded": "100000", "released": "40000.5", "voided": "0", "cancelled": 0, "expired": 0, "refused": 1,
+        "open_at_end": 2, "held_at_end": "59999.5",
+    }  # fmt: skip
+    (later,) = scene.rows("SELECT * FROM compliance_regulatory(from = '2026-01-06', to = '2026-01-07')")
+    assert (later["created"], later["funded"], later["open_at_end"], later["held_at_end"]) == (
+        0,
+        "0",
+        2,
+        "59999.5",
+    )
+    assert scene.rows("SELECT * FROM compliance_regulatory(from = '2026-01-01', to = '2026-01-04')") == []
+
+
+def test_holdings_at_a_time(scene: World) -> None:
+    def held(minute: int | str, asset: str) -> dict[str, str]:
+        sql = f"SELECT holder, amount FROM holdings_at(time = '2026-01-05 12:{minute}:00') WHERE asset = '{asset}'"
+        return {row["holder"]: row["amount"] for row in scene.rows(sql)}
+
+    assert [held(minute, "offchain/asset:card-1") for minute in ("00", 11, 12)] == [
+        {},
+        {"alice": "1"},
+        {"bob": "1"},
+    ]
+    assert held(15, "offchain/asset:art-1") == {"alice": "1000"}
+    assert held(16, "offchain/asset:art-1") == {"alice": "750", "bob": "250"}
+
+
 def test_authorizations_and_event_status(scene: World) -> None:
     (row,) = scene.rows("SELECT user_id, anchor, amount, state, merchant FROM authorizations")
     assert tuple(row.values()) == ("alice", "GROCERY", "100", "CLAIMED", "shop")
@@ -141,3 +246,8 @@ def test_analytics_count_nothing_twice(scene: World) -> None:
     for table in ("asset_transactions", "asset_events", "applied_events", "event_outcomes", "asset_registry"):
         scene.history._client.command(f"INSERT INTO {table} SELECT * FROM {table}")  # the second net's case
     assert scene.rows("SELECT * FROM asset_analytics") == [before]
+
+
+def test_the_guide_names_every_view() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text(encoding="utf-8")
+    assert [view.name for view in views() if f"`{view.name}" not in guide] == []

@@ -7,53 +7,17 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sinks.clickhouse_commits import Intent
 from sinks.sink import HistoryMessage
+from tests.support.dying_client import DyingClient, Killed
 from tests.support.history import LEDGERS, chain, expected, found, history, ledger, message, transaction
 
 SEED = 20261121
 KILLS = 5
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing may catch it and tidy up."""
-
-
-class DyingClient:
-    """A client that dies before or after its n-th statement."""
-
-    def __init__(self, client: Any, statements: int, after: bool) -> None:
-        self._client, self._left, self._after = client, statements, after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def _counted(self, call: Callable[..., Any], *args: Any, **values: Any) -> Any:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            raise Killed
-        answer = call(*args, **values)
-        if self._left == 0:
-            raise Killed
-        return answer
-
-    def command(self, *args: Any) -> Any:
-        return self._counted(self._client.command, *args)
-
-    def query(self, *args: Any) -> Any:
-        return self._counted(self._client.query, *args)
-
-    def insert(self, *args: Any, **values: Any) -> Any:
-        return self._counted(self._client.insert, *args, **values)
-
-    def raw_insert(self, *args: Any, **values: Any) -> Any:
-        return self._counted(self._client.raw_insert, *args, **values)
 
 
 def _write(path: Path, epoch: str, messages: list[HistoryMessage], statements: int, after: bool) -> bool:
@@ -202,8 +166,31 @@ def test_sigkill_at_seeded_moments(tmp_path: Path, seed: int) -> None:
         assert found(sink) == expected(records) == found(sink, final=1)
 
 
-def _child(path: Path, epoch: int, seed: int, ledgers: int) -> subprocess.Popen[str]:
-    arguments = [str(path), f"e{epoch}", str(seed), str(ledgers), "10"]
+def test_sigkill_between_the_parts_of_one_insert(tmp_path: Path) -> None:
+    """One batch over 40 months makes 40 parts a table; the child is killed as the first of them shows."""
+    months, ledgers = 40, 80
+    with history(tmp_path / "ch") as sink:
+        told = sink._client.query("SELECT data_paths[1] FROM system.tables WHERE name = 'balance_changes'")
+        parts = Path(told.result_rows[0][0])
+    child = _child(tmp_path / "ch", 0, SEED, ledgers, batch=ledgers, months=months)
+    deadline = time.monotonic() + 60
+    while not (seen := list(parts.glob("2*_*"))) and child.poll() is None and time.monotonic() < deadline:
+        pass
+    child.kill()
+    assert seen and child.communicate()[0].startswith("open 0")
+    records = chain(SEED, ledgers, months)
+    with history(tmp_path / "ch") as sink:
+        assert sink.open_partition("e0", LEDGERS, 0) == 0  # nothing of it was committed
+        assert set(found(sink).values()) == {0}
+        sink.write("e1", [message(record, offset) for offset, record in enumerate(records)])
+        sink.flush()
+        assert found(sink) == expected(records) == found(sink, final=1)
+
+
+def _child(
+    path: Path, epoch: int, seed: int, ledgers: int, batch: int = 10, months: int = 3
+) -> subprocess.Popen[str]:
+    arguments = [str(path), f"e{epoch}", str(seed), str(ledgers), str(batch), str(months)]
     command = [sys.executable, "-m", "tests.support.history_child", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
 

@@ -251,6 +251,71 @@ def test_balances_from_the_books(sink: ClickHouseHistory) -> None:
     assert burnt == {"n": "1"}
 
 
+def test_what_issuers_minted_and_owe(sink: ClickHouseHistory) -> None:
+    """USD: 100 issued, 30 redeemed, 20 of the rest in an escrow; an opening of 7 was not minted. XRP has no issuer."""
+    holder, issuer, escrow = (101, "rA"), (102, "rI"), (4, "rA")
+    legs = [(issuer, holder, 100), (holder, issuer, 30), (holder, escrow, 20)]
+    opening = _book("USD.rI", 1, [(issuer, holder, 7)])
+    opening["transfers"][0]["transaction_index"] = -1
+    refused = _book("USD.rI", 2, [(issuer, holder, 999)], chunk=1, status="refused")
+    xrp = _book("XRP", 2, [((106, "run"), holder, 5)])
+    _put(sink, [opening, _book("USD.rI", 2, legs), refused, xrp], TRANSFERS)
+    columns = "asset, issuer, toString(day) AS day, mints, burns, minted, burnt, net"
+    assert [tuple(row.values()) for row in sink.query(f"SELECT {columns} FROM mint_report")] == [
+        ("xrpl:test/USD.rI", "rI", "2020-09-13", 1, 1, "100", "30", "70")
+    ]
+    sink._client.command("INSERT INTO transfers SELECT * FROM transfers")  # the second net's case
+    for final in (0, 1):
+        sql = f"SELECT * FROM proof_of_reserves(position = 2) SETTINGS final = {final}"
+        (row,) = sink.query(sql)
+        assert row == {
+            "chain": "xrpl:test", "chain_number": 1, "asset": "xrpl:test/USD.rI", "outstanding": "77", "held": "77",
+            "opened": "0", "holders": 1, "difference": "0",
+        }  # fmt: skip
+        (minted,) = sink.query(f"SELECT minted FROM mint_report SETTINGS final = {final}")
+        assert minted == {"minted": "100"}
+
+
+def test_holdings_and_balances_of_one(sink: ClickHouseHistory) -> None:
+    """rA: 100 XRP in ledger 1, 90 in 2, an MPT of which part is locked; rB minted an NFT that rA has from ledger 3."""
+    _put(
+        sink,
+        [
+            ledger(1, [transaction(0, balance_changes=[
+                change("rA", "XRP", "100", "100"), change("rC", "XRP", "1", "1")
+            ])]),
+            ledger(2, [transaction(
+                0,
+                balance_changes=[change("rA", "XRP", "-10", "90"), change("rC", "XRP", "-1", "0")],
+                mpt_changes=[mpt_change(MPT, "rA", change="30", amount="30", locked="20")],
+            )]),
+            ledger(3),
+        ],
+    )  # fmt: skip
+    nft = f"{7:064X}"
+    moves = [_asset(nft, 2, [("minted", None, "rB")]), _asset(nft, 3, [("transferred", "rB", "rA")])]
+    moves = [{**move, "time": START_MS + move["block"] * 4000} for move in moves]
+    _put(sink, moves, ASSETS)
+
+    def held(ledgers: float) -> list[tuple[str, ...]]:
+        at = f"fromUnixTimestamp64Milli({START_MS + int(ledgers * 4000)})"
+        rows = sink.query(f"SELECT holder, asset, amount FROM holdings_at(time = {at}) ORDER BY ALL")
+        return [tuple(row.values()) for row in rows]
+
+    xrp, mpt, key = "xrpl:test/XRP", f"xrpl:test/mpt:{MPT}", f"xrpl:test/nft:{nft}"
+    assert held(0.9) == []
+    assert held(1) == held(1.9) == [("rA", xrp, "100"), ("rC", xrp, "1")]
+    assert held(2) == sorted([("rA", xrp, "90"), ("rA", mpt, "50"), ("rB", key, "1")])
+    assert held(9) == sorted([("rA", xrp, "90"), ("rA", mpt, "50"), ("rA", key, "1")])
+    of = "SELECT asset, balance, ledger_index FROM balances_of(owner = '{}', position = {})"
+    assert [tuple(row.values()) for row in sink.query(of.format("rA", 1))] == [("XRP", "100", 1)]
+    assert [tuple(row.values()) for row in sink.query(of.format("rC", 2))] == [("XRP", "0", 2)]
+    assert list(sink.query(of.format("rD", 2))) == []
+    plan = sink.query("EXPLAIN indexes = 1 SELECT * FROM balances_of(owner = 'rA', position = 2)")
+    text = " ".join(row["explain"].strip() for row in plan)
+    assert "account in ['rA', 'rA']" in text
+
+
 def test_freshness(sink: ClickHouseHistory) -> None:
     _put(sink, [ledger(1), ledger(2)])
     sink.write("f", [message(ledger(2), 0), message(ledger(3), 1)])

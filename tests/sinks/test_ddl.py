@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from schemas.loader import by_topic, make_schema, schemas
+from schemas.loader import make_schema, schemas
 from sinks import ddl
 from sinks.ddl_shape import DdlFault, Shape, documented, literal
 
@@ -179,15 +179,6 @@ def test_every_schema_of_the_package_makes_its_statements() -> None:
             assert all(column.doc for column in table.columns), table.name
 
 
-def test_columns_that_a_table_lacks_are_added_with_their_comments():
-    table = next(iter(ddl.all_tables([documented(by_topic()["control.alerts.v1"])]).values()))
-    names = {column.name for column in table.columns}
-    assert ddl.add_columns(table, names) is None
-    statement = ddl.add_columns(table, names - {"evidence", "subject"})
-    assert statement.startswith("ALTER TABLE alerts ADD COLUMN IF NOT EXISTS `subject` String COMMENT")
-    assert "ADD COLUMN IF NOT EXISTS `evidence` String COMMENT" in statement
-
-
 def test_an_identity_may_join_fields_as_its_key():
     form = {
         **SCHEMA,
@@ -207,17 +198,28 @@ def test_only_the_key_has_several_fields_and_none_has_none(told):
         ddl.identity({**SCHEMA, "clickhouse": {**SCHEMA["clickhouse"], "identity": told}})
 
 
-@pytest.mark.parametrize(
-    ("there", "sorted_by", "ordered"),
-    [
-        ({"id", "at", "place", "weight"}, "id", False),  # ours is id, box, place, and place was no part of it
-        ({"id", "at", "weight"}, "id", True),
-        ({"id", "at", "weight"}, "at", False),  # another key stays as it is
-        ({"id", "at", "box", "place"}, "id, box, place", False),
-        ({"id", "at", "weight", "box"}, "id, box", True),
-    ],
-)
-def test_new_columns_go_behind_the_sorting_key_where_ours_continues_it(there, sorted_by, ordered):
-    (table,) = ddl.tables(SCHEMA)
-    statement = ddl.add_columns(table, there, sorted_by)
-    assert ("MODIFY ORDER BY (id, box, place)" in statement) is ordered
+ROLLUP: dict[str, Any] = {
+    "name": "boxes_daily",
+    "columns": {
+        "day": {"sql": "toDate({at})", "type": "Date", "doc": "Day."},
+        "grams": {"sql": "sum({boxes.parts.weight})", "type": "Int64", "doc": "Grams."},
+    },
+    "order_by": ["id", "day"],
+    "group_by": ["id", "day"],
+}  # fmt: skip
+
+
+def test_a_roll_up_is_grouped_within_its_insert_and_keeps_its_origin() -> None:
+    attribute = SCHEMA["clickhouse"]
+    form = {**SCHEMA, "clickhouse": {**attribute, "columns": {"id": "id"}}}
+    form["clickhouse"]["partition_by"] = "toYYYYMM(day)"
+    form["clickhouse"]["tables"] = [{**attribute["tables"][0], **ROLLUP}]
+    (table,) = ddl.tables(form)
+    assert "ENGINE = MergeTree\n" in ddl.create_table(table)
+    insert = ddl.insert_select(table, "t", form, form, "stage")
+    assert insert is not None and insert.endswith("GROUP BY _epoch, _partition, v_id, toDate(v_at)")
+    assert "sum(v_boxes__parts__weight) AS `grams`" in insert and "\n  max(_offset)\nFROM" in insert
+    count = ddl.count_rows(table, form, form, "stage")
+    assert "GROUP BY _epoch, _partition, v_id, toDate(v_at)) GROUP BY _partition" in count
+    with pytest.raises(DdlFault, match=r"boxes_daily\.group_by: no column shelf"):
+        ddl.tables(_with(**{**ROLLUP, "group_by": ["shelf"]}))

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from pipeline.domain.branch import short
 from pipeline.domain.evm_rlp import Malformed, data, header_hash, quantity, required
 from pipeline.domain.proof_errors import Unprovable
+from pipeline.ingest.evm.config import SETTING, ChainConfig
 from pipeline.ingest.evm.errors import Missing, NodeError, NoNode, NotFound, Unusable, Wrong, legible
 from pipeline.ingest.evm.node import Node, Terms, name_of, number_of
 from pipeline.ingest.waiting import within
@@ -58,6 +59,16 @@ class Nodes:
             for url, name in zip(urls, _names(urls), strict=True)
         ]
         self._tasks: list[asyncio.Task[None]] = []
+
+    @classmethod
+    def of(cls, config: ChainConfig) -> Nodes:
+        """The nodes of a chain of the settings."""
+        return cls(
+            config.urls, chain_id=config.chain_id, timeout_s=config.timeout_s, rate=config.rate,
+            poll_s=config.poll_s, silence_s=config.silence_s, final_depth=config.final_depth,
+            finality=config.finality, exceptions=config.exceptions,
+            setting=f"{SETTING} (chain {config.name})",
+        )  # fmt: skip
 
     async def __aenter__(self) -> Nodes:
         self._tasks = [asyncio.create_task(node.run()) for node in self.nodes]

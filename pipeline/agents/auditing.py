@@ -1,0 +1,146 @@
+"""The continuous audit inside the history role: what was committed since the last one, every few seconds.
+
+A thread of its own with sessions of its own: one ClickHouse thread at low priority, no question longer than
+QUESTION_S, nothing begun after BUDGET_S. Ranges that are sound are remembered in the table `audits`; every `whole_s`
+everything is looked at once more, for old rows can be lost too. Findings become metrics and, with the role's next
+batch, alerts. An audit that can't be done is told on stderr and tried again; it never stops the role.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from pipeline import metrics_audit
+from pipeline.domain.audit import Result
+from pipeline.domain.findings import alert
+from schemas.codec import Codec
+from schemas.loader import schemas
+from sinks.audit_run import Asked, Told, run
+from sinks.audit_sql import Audited, audited_tables
+from sinks.audit_store import LOW, AuditStore, asking, audited_to, seals
+from sinks.books import BooksError
+from sinks.clickhouse_client import Place, QueryError
+from topics.envelope import outgoing
+from topics.producer import Outgoing
+
+SETTLE_S: Final = 15.0  # refused messages have come back as rows of `quarantine` by then
+QUESTION_S: Final = 60
+BUDGET_S: Final = 120.0
+STOP_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """How often, in seconds; 0 = never."""
+
+    new_s: float
+    whole_s: float
+
+
+class Auditing:
+    """Starts with the role, stops with it."""
+
+    def __init__(
+        self, place: Place, codec: Codec, every: Every, open_books: Callable[[], Any] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """`open_books`: of a cluster; None where another process has the books."""
+        self._place, self._codec, self._every, self._open_books = place, codec, every, open_books
+        self._clock = clock
+        self._store = AuditStore(place)
+        self._tables: Mapping[str, Sequence[Audited]] = audited_tables(schemas())
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._alerts: list[Outgoing] = []
+        self._told: set[str] = set()
+        self._wrong: tuple[Result, ...] = ()  # of the last whole audit
+        self._kept: list[tuple[str, str]] = []  # findings in the table, so that each stands there once
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the question at hand."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(STOP_S)
+
+    def alerts(self) -> list[Outgoing]:
+        """What was found since the last call."""
+        with self._lock:
+            told, self._alerts = self._alerts, []
+        return told
+
+    def _run(self) -> None:
+        whole_at = time.monotonic() + self._every.whole_s
+        while not self._stop.wait(self._every.new_s):
+            whole = bool(self._every.whole_s) and time.monotonic() >= whole_at
+            try:
+                self.once(whole)
+            except (QueryError, ClickHouseError, BooksError, OSError) as fault:
+                line = str(fault).splitlines()[0]
+                sys.stderr.write(f"tidebook work history: the audit can't be done now: {line}\n")
+                sys.stderr.flush()
+            if whole:
+                whole_at = time.monotonic() + self._every.whole_s
+
+    def once(self, whole: bool = False) -> Told:
+        """One audit, of what is new or of everything. Raises QueryError, ClickHouseError, BooksError."""
+        started = time.monotonic()
+        self._store.open()
+        with ExitStack() as stack:
+            asked_of = stack.enter_context(asking(self._place, {**LOW, "max_execution_time": QUESTION_S}))
+
+            def ask(sql: str) -> Iterator[dict[str, Any]]:
+                if self._stop.is_set():
+                    raise QueryError("the role ends")
+                return asked_of(sql)
+
+            books = self._open_books() if self._open_books is not None else None
+            if books is not None:
+                stack.callback(books.close)
+            after = {} if whole else audited_to(ask)
+            asked = Asked(
+                after=after,
+                new=not whole,
+                settle_s=SETTLE_S,
+                until=started + BUDGET_S,
+                stop=self._stop.is_set,
+            )
+            told = run(ask, self._tables, asked, books, seals(ask) if whole else {})
+        if self._stop.is_set():
+            return told
+        self._keep(told)
+        self._wrong = tuple(told.findings) if whole else self._wrong
+        every = [*told.results, *(() if whole else self._wrong)]
+        metrics_audit.audited(every, time.monotonic() - started, self._clock())
+        self._alert(told)
+        return told
+
+    def _keep(self, told: Told) -> None:
+        """What was found is kept once: a range with a finding is looked at again and again until it is mended."""
+        wrong = [(one.check, one.name) for one in told.findings]
+        if not wrong or wrong != self._kept:
+            self._store.keep(told)
+        self._kept = wrong
+
+    def _alert(self, told: Told) -> None:
+        with self._lock:
+            for one in told.findings:
+                note = alert(
+                    "audit_failed", "critical", "", f"{one.check} {one.epoch} {one.name}",
+                    time=int(self._clock() * 1000), evidence=one.row(),
+                )  # fmt: skip
+                if note["id"] not in self._told:
+                    self._told.add(note["id"])
+                    self._alerts.append(outgoing(self._codec, "control.alerts.v1", note["rule"], note))

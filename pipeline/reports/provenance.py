@@ -1,0 +1,51 @@
+"""The story of any asset: what there is of it on chains and in applications, in the order it happened. Pure.
+
+An asset is named by its key (<chain>/nft:…, <chain>/erc721:…, <chain>/mpt:…), by its NFTokenID or MPT issuance id on
+the chain that is looked at, or by its id in an application. What a name may mean is asked in that order.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipeline.reports.question import BadQuestion, Report, word
+from sinks.exports import asset_key
+
+_SELECT: Final = "SELECT * FROM provenance(asset = {asset:String})"
+_APPLIED_TO: Final = "event_id IN (SELECT event_id FROM event_outcomes WHERE status = 'applied')"
+_RAW: Final = {
+    "asset_changes": "asset = {asset:String} AND finality != 'retracted' AND chain_number > 0",
+    "mpt_changes": "issuance = extract({asset:String}, '/mpt:(.+)$') AND account IS NOT NULL "
+    "AND chain = extract({asset:String}, '^(.+)/mpt:')",
+    "asset_registry": "asset_id = {asset:String} AND " + _APPLIED_TO,
+    "asset_transactions": "asset_id = {asset:String} AND " + _APPLIED_TO,
+    "asset_events": "asset_id = {asset:String} AND " + _APPLIED_TO,
+}
+
+
+def meanings(asset: str, chain: str | None) -> list[str]:
+    """What the name may mean: keys that `provenance(asset)` knows, first the likeliest. Raises BadQuestion."""
+    name = word(asset, "asset")
+    if name is None:
+        raise BadQuestion("asset", "name one")
+    likely = [asset_key(name, chain)] if chain and (":" in name or len(name) in (48, 64)) else []
+    return list(dict.fromkeys([*likely, name]))
+
+
+def provenance(key: str) -> Report:
+    """Rows of the view, oldest first."""
+    return Report(_SELECT, {"asset": key})
+
+
+def recomputed(key: str) -> dict[str, Report]:
+    """Table (`source` of the story) → query over it: places of the raw rows that tell of the very asset of that key.
+
+    The story besides has what befell the pack that it was in, and, of an asset with a token, that of its other name.
+    """
+    return {
+        table: Report(
+            f"SELECT _topic, _partition, _offset FROM {table} FINAL WHERE {where} ORDER BY _topic, _partition, _offset",
+            {"asset": key},
+        )
+        for table, where in _RAW.items()
+    }

@@ -1,0 +1,8 @@
+-- What one account has of everything after the ledger or block of that number, as balances_at has it for all, and as
+-- quickly as for one: a row per asset that it ever had, with the transaction that changed it last. XRP in drops.
+-- XRPL as the chain gives the balances; EVM chains as the transfers add up, blocks that are not final yet included.
+-- owner: its address, as the chain writes it. position: ledger index or block number.
+-- Example: SELECT asset, balance FROM balances_of(owner = 'rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh', position = 341)
+SELECT chain, chain_number, account, asset, balance, ledger_index, transaction_index, hash
+FROM balances_at(position = {position:Int64})
+WHERE account = {owner:String}

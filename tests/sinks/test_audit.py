@@ -1,0 +1,388 @@
+"""The conservation audit: nothing on sound data; planted damage is found by the right check, at its place."""
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from pipeline import metrics_audit
+from pipeline.agents.auditing import SETTLE_S, Auditing, Every
+from pipeline.audit_command import run_audit
+from pipeline.domain.audit import CHECKS, Result
+from pipeline.settings import Settings
+from schemas.codec import Codec
+from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
+from tests.support.audit_world import BLOCKS, EVM, LEDGERS, TABLES, TRANSFERS, XRPL, AuditWorld, audit_world
+
+SEED = 20261121
+WAIT = "SETTINGS mutations_sync = 2"
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditWorld]:
+    with audit_world(tmp_path_factory.mktemp("audit")) as made:
+        yield made
+
+
+@pytest.fixture
+def draw(request: pytest.FixtureRequest) -> random.Random:
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+def commits(scene: AuditWorld, topic: str) -> list[tuple[int, int]]:
+    rows = scene.rows(
+        f"SELECT DISTINCT from_offset, to_offset FROM sink_progress WHERE topic = '{topic}' ORDER BY from_offset"
+    )
+    return [(int(row["from_offset"]), int(row["to_offset"])) for row in rows]
+
+
+def places(found: list[Result], check: str, table: str = "") -> list[tuple[int, int]]:
+    return [
+        (one.first, one.last)
+        for one in found
+        if one.check == check and table in ("", one.evidence.get("table"))
+    ]
+
+
+def checks(found: list[Result]) -> set[str]:
+    return {one.check for one in found}
+
+
+def test_nothing_on_sound_data(scene: AuditWorld) -> None:
+    """Blocks of two chains, one of which reorganises, off-chain books, a refused message; every check has looked."""
+    told = scene.audit(books=scene.books, full=True)
+    assert [one for one in told.results if one.ok is not True] == []
+    assert checks(list(told.results)) == set(CHECKS) - {"twice"}  # which tells of findings alone
+    chains = {one.scope for one in told.results if one.check == "accounts"}
+    assert chains == {XRPL, EVM, "offchain"}
+
+
+def test_nothing_when_merges_have_replaced_rows(scene: AuditWorld) -> None:
+    """Rows of blocks that became final, or were taken back, replace the earlier ones when ClickHouse likes."""
+    tables = (
+        "evm_blocks",
+        "evm_transactions",
+        "evm_logs",
+        "evm_transfers",
+        "evm_balance_changes",
+        "gas_ledger",
+    )
+    with scene.damaged(*tables):
+        before = scene.one("SELECT count() AS n FROM evm_blocks")["n"]
+        scene.do(*(f"OPTIMIZE TABLE {table} FINAL" for table in tables))
+        assert scene.one("SELECT count() AS n FROM evm_blocks")["n"] < before
+        assert scene.audit(BLOCKS).findings == []
+        assert scene.audit(LEDGERS).findings == []
+        last = scene.one("SELECT max(_offset) AS n FROM evm_logs")["n"]
+        scene.do(f"ALTER TABLE evm_logs DELETE WHERE _offset = {last} {WAIT}")
+        assert "rows" in checks(scene.audit(BLOCKS).findings)
+
+
+def test_a_deleted_part(scene: AuditWorld, draw: random.Random) -> None:
+    table = draw.choice(["balance_changes", "xrpl_transactions", "object_changes"])
+    with scene.damaged(table):
+        parts = scene.rows(
+            f"SELECT _part AS part, min(_offset) AS first, max(_offset) AS last, count() AS n FROM {table}"
+            f" WHERE _topic = '{LEDGERS}' GROUP BY part ORDER BY part"
+        )
+        gone = draw.choice(parts)
+        scene.do(f"ALTER TABLE {table} DROP PART '{gone['part']}'")
+        found = [one for one in scene.audit(LEDGERS).findings if one.check == "rows"]
+    assert {one.evidence["table"] for one in found} == {table}
+    assert sum(int(one.expected) - int(one.found) for one in found) == int(gone["n"])
+    assert min(one.first for one in found) <= int(gone["first"])
+    assert max(one.last for one in found) >= int(gone["last"])
+
+
+def test_a_duplicated_batch(scene: AuditWorld, draw: random.Random) -> None:
+    first, last = draw.choice(commits(scene, LEDGERS))
+    table = draw.choice(["xrpl_transactions", "balance_changes", "gas_ledger"])
+    with scene.damaged(table):
+        of = f"_topic = '{LEDGERS}' AND _offset BETWEEN {first} AND {last}"
+        scene.do(f"INSERT INTO {table} SELECT * FROM {table} WHERE {of}")
+        found = scene.audit(LEDGERS).findings
+    assert places(found, "rows", table) == [(first, last)]
+    ((low, high),) = places(found, "twice", table)
+    assert first <= low <= high <= last
+
+
+def test_a_batch_that_was_applied_again_at_other_offsets(scene: AuditWorld) -> None:
+    """As a sink without memory would do it: rows and marks fit, the content is there twice."""
+    tables = ("xrpl_ledgers", "sink_applied", "sink_progress")
+    first, last = commits(scene, LEDGERS)[1]
+    with scene.damaged(*tables):
+        shift, of = 10_000, f"_topic = '{LEDGERS}' AND _offset BETWEEN {first} AND {last}"
+        for table in tables[:2]:
+            some = f"(SELECT * FROM {table} WHERE {of})"
+            scene.do(f"INSERT INTO {table} SELECT * REPLACE (_offset + {shift} AS _offset) FROM {some}")
+        scene.do(
+            f"INSERT INTO sink_progress SELECT * REPLACE (from_offset + {shift} AS from_offset, to_offset + {shift}"
+            f" AS to_offset, if(`table` IN ('xrpl_ledgers', 'sink_applied'), rows, 0) AS rows)"
+            f" FROM (SELECT * FROM sink_progress WHERE topic = '{LEDGERS}' AND from_offset = {first})"
+        )
+        found = scene.audit(LEDGERS).findings
+    assert {"twice", "blocks", "offsets"} <= checks(found)
+    ((low, high),) = places(found, "twice", "sink_applied")
+    assert low <= last and high >= first + shift
+
+
+CHANGES: dict[str, list[tuple[str, str, str, str]]] = {  # topic: table, what is done to which row, what must tell
+    LEDGERS: [
+        ("balance_changes", "change = concat(change, '1')", "change != '0' AND transaction_index >= 0", "balances"),
+        ("xrpl_transactions", "fee = fee + 1", "fee > 0", "blocks"),
+        ("gas_ledger", "fee = fee + 1", "fee > 0", "blocks"),
+        ("xrpl_ledgers", "total_coins = total_coins - 1", "ledger_index > 1", "blocks"),
+        ("gas_sums", "fee = fee + 1000", "1", "rollups"),
+    ],
+    BLOCKS: [
+        ("evm_transfers", "amount = amount - 1", "amount > 0 AND finality = 'final'", "moves"),
+        ("evm_transactions", "fee = fee + 1", "fee > 0 AND finality = 'final'", "blocks"),
+    ],
+    TRANSFERS: [
+        ("transfer_sums", "amount = amount + 1", "1", "rollups"),
+        ("holding_sums", "change = change + 1", "1", "rollups"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("topic", CHANGES)
+def test_a_changed_amount(scene: AuditWorld, draw: random.Random, topic: str) -> None:
+    """Each in a row of its own, drawn by lot; one audit tells them all, with their block or key."""
+    changes = CHANGES[topic]
+    changed: list[tuple[str, str, int, str]] = []
+    with scene.damaged(*dict.fromkeys(table for table, *_ in changes)):
+        for table, change, where, check in changes:
+            of = f"_topic = '{topic}' AND {where}"
+            row = draw.choice(scene.rows(f"SELECT * FROM {table} WHERE {of} ORDER BY cityHash64(*)"))
+            key = scene.one(f"SELECT sorting_key AS k FROM system.tables WHERE name = '{table}'")["k"].split(
+                ", "
+            )
+            this = " AND ".join(f"toString({name}) = '{row[name]}'" for name in [*key, "_offset"])
+            scene.do(f"ALTER TABLE {table} UPDATE {change} WHERE {this} {WAIT}")
+            changed.append(
+                (
+                    table,
+                    check,
+                    row.get("ledger_index", row.get("block_number", -1)),
+                    row.get("owner", row.get("asset", "")),
+                )
+            )
+        found = scene.audit(topic).findings
+    for table, check, block, name in changed:
+        mine = [one for one in found if one.check == check]
+        if check == "rollups":
+            assert any(one.evidence["table"] == table and name in one.name for one in mine)
+        else:
+            assert block in {one.first for one in mine}, (table, check)
+    for one in found:  # and nothing else
+        assert (
+            one.check == "rollups"
+            or one.first - 1 in {of[2] for of in changed}
+            or one.first in {of[2] for of in changed}
+        )
+
+
+def test_a_changed_transfer_is_not_that_of_the_books(scene: AuditWorld, draw: random.Random) -> None:
+    chain = draw.choice([XRPL, EVM, "offchain"])
+    with scene.damaged("transfers"):
+        rows = scene.rows(
+            f"SELECT transfer_id, asset FROM transfers WHERE chain = '{chain}' AND status = 'posted'"
+            " ORDER BY transfer_id"
+        )
+        row = draw.choice(rows)
+        scene.do(
+            f"ALTER TABLE transfers UPDATE amount = amount + 1 WHERE transfer_id = '{row['transfer_id']}' {WAIT}"
+        )
+        found = [one for one in scene.audit_books() if not one.ok]
+    assert [one.evidence["transfer_id"] for one in found if one.check == "legs"] == [row["transfer_id"]]
+    assert {one.evidence["asset"] for one in found if one.check == "accounts"} == {row["asset"]}
+
+
+def test_a_swapped_block(scene: AuditWorld, draw: random.Random) -> None:
+    index = draw.randrange(5, 35)
+    with scene.damaged("xrpl_ledgers"):
+        scene.do(
+            f"ALTER TABLE xrpl_ledgers UPDATE ledger_hash = parent_hash, parent_hash = ledger_hash"
+            f" WHERE ledger_index = {index} {WAIT}"
+        )
+        found = scene.audit(LEDGERS).findings
+    assert {one.first for one in found if one.evidence.get("what") == "parent_hash"} == {index, index + 1}
+
+
+@pytest.mark.parametrize("marks", [True, False])
+def test_a_lost_range_of_offsets(scene: AuditWorld, draw: random.Random, marks: bool) -> None:
+    """With its marks in sink_applied, sink_progress and sink_intents, and without."""
+    tables = [
+        row["table"]
+        for row in scene.rows(f"SELECT DISTINCT `table` FROM sink_progress WHERE topic = '{LEDGERS}'")
+    ]
+    first, last = draw.choice(commits(scene, LEDGERS)[:-1])
+    told = [row["table"] for row in scene.rows(
+        f"SELECT `table` FROM sink_progress WHERE topic = '{LEDGERS}' AND from_offset = {first} AND rows > 0"
+    )]  # fmt: skip
+    with scene.damaged(*tables, *(("sink_progress", "sink_intents") if marks else ())):
+        for table in tables:
+            scene.do(
+                f"ALTER TABLE {table} DELETE WHERE _topic = '{LEDGERS}' AND _offset BETWEEN {first} AND {last} {WAIT}"
+            )
+        if marks:
+            for table in ("sink_progress", "sink_intents"):
+                scene.do(
+                    f"ALTER TABLE {table} DELETE WHERE topic = '{LEDGERS}' AND from_offset = {first} {WAIT}"
+                )
+        found = scene.audit(LEDGERS).findings
+    if marks:
+        assert places(found, "offsets") == [(first, last)]
+    else:
+        assert {
+            one.evidence["table"]: (one.first, one.last) for one in found if one.check == "rows"
+        } == dict.fromkeys(told, (first, last))
+
+
+def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
+    """What the books have beyond the history's last transfer is no damage; what is missing before it is."""
+    first, last = commits(scene, TRANSFERS)[-1]
+    tables = ("transfers", "transfer_sums", "holding_sums", "sink_applied", "sink_progress")
+    with scene.damaged(*tables):
+        for table in tables[:-1]:
+            scene.do(
+                f"ALTER TABLE {table} DELETE WHERE _topic = '{TRANSFERS}' AND _offset BETWEEN {first} AND {last} {WAIT}"
+            )
+        scene.do(
+            f"ALTER TABLE sink_progress DELETE WHERE topic = '{TRANSFERS}' AND from_offset = {first} {WAIT}"
+        )
+        told = scene.audit_books()
+        scene.do(
+            f"ALTER TABLE transfers DELETE WHERE _topic = '{TRANSFERS}' AND _offset = {first // 2} {WAIT}"
+        )
+        missing = scene.audit_books()
+    behind = [one for one in told if not one.ok]
+    assert {(one.check, one.ok) for one in behind} == {("accounts", None)}
+    assert any(one.evidence.get("not_in_history") for one in behind)
+    assert any(one.ok is False for one in missing)
+
+
+def test_a_message_that_is_not_in_quarantine(scene: AuditWorld) -> None:
+    with scene.damaged("quarantine"):
+        scene.do(f"ALTER TABLE quarantine DELETE WHERE role = 'history' {WAIT}")
+        (found,) = [one for one in scene.audit(LEDGERS).findings if one.check == "quarantine"]
+    assert (found.scope, found.partition, found.expected, found.found) == (LEDGERS, 0, "1", "0")
+
+
+def test_a_table_that_is_gone(scene: AuditWorld) -> None:
+    scene.do("RENAME TABLE object_changes TO object_changes_away")
+    try:
+        found = scene.audit(LEDGERS).findings
+    finally:
+        scene.do("RENAME TABLE object_changes_away TO object_changes")
+    assert [one.found for one in found if one.check == "rows"] == ["no such table"]
+
+
+def test_a_row_that_changed_after_it_was_audited(scene: AuditWorld, draw: random.Random) -> None:
+    """Any column of any table: the digest of its commit, which the first audit kept, is another."""
+    topic, table, column = draw.choice(
+        [("tokens.events.v1", "token_events", "payload"), ("assets.activity.v1", "asset_events", "payload"),
+         (LEDGERS, "xrpl_transactions", "raw"), ("applications.states.v1", "application_states", "value")]
+    )  # fmt: skip
+    store = AuditStore(scene.place)
+    store.open()
+    store.keep(scene.audit(topic))
+    with asking(scene.place, WIDE) as ask:
+        scene.sealed = seals(ask)
+    assert scene.audit(topic).findings == []
+    with scene.damaged(table):
+        row = draw.choice(scene.rows(f"SELECT _offset FROM {table} ORDER BY _offset"))
+        scene.do(
+            f"ALTER TABLE {table} UPDATE {column} = concat({column}, ' ') WHERE _offset = {row['_offset']} {WAIT}"
+        )
+        (found,) = scene.audit(topic).findings
+    scene.sealed = {}
+    scene.do("DROP TABLE audits SYNC")
+    assert (found.check, found.evidence["table"]) == ("seal", table)
+    assert found.first <= int(row["_offset"]) <= found.last
+
+
+def test_the_continuous_audit_goes_on_where_it_was(
+    scene: AuditWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New commits alone are looked at; a range with a finding again and again, with one alert, until it is mended."""
+    assert SETTLE_S > 1
+    monkeypatch.setattr("pipeline.agents.auditing.SETTLE_S", 0.0)
+    codec: Codec = scene.world.codec
+    auditing = Auditing(scene.place, codec, Every(60, 0), clock=lambda: 1_700_000_000.0)
+    auditing._tables = {topic: TABLES[topic] for topic in (LEDGERS, "tokens.events.v1")}  # quicker than all
+    told = auditing.once()
+    assert told.findings == [] and {one.topic for one in told.ranges} == {LEDGERS, "tokens.events.v1"}
+    assert metrics_audit.LAST_OK._value.get() == 1_700_000_000.0 and auditing.alerts() == []
+    assert auditing.once().ranges == ()
+    (first, last) = commits(scene, LEDGERS)[-2]
+    with scene.damaged("audits", "xrpl_transactions"):
+        scene.do(f"ALTER TABLE audits DELETE WHERE check = 'audited' AND scope = '{LEDGERS}' {WAIT}")
+        scene.do(f"ALTER TABLE xrpl_transactions DELETE WHERE _offset = {first} {WAIT}")
+        for _ in range(2):
+            assert places(auditing.once().findings, "rows", "xrpl_transactions") == [(first, last)]
+        assert metrics_audit.FINDINGS.labels("rows")._value.get() == 1
+        alerts = [codec.decode(one.value)[1] for one in auditing.alerts()]
+        assert {one["rule"] for one in alerts} == {"audit_failed"} and len(
+            {one["id"] for one in alerts}
+        ) == len(alerts)
+        assert auditing.alerts() == []
+        with asking(scene.place, WIDE) as ask:
+            assert audited_to(ask)["e", LEDGERS, 0] == first - 1
+        kept = scene.rows("SELECT check, first, last, ok FROM audits WHERE check = 'rows' AND NOT ok")
+        assert kept == [{"check": "rows", "first": first, "last": last, "ok": False}]
+    assert auditing.once().findings == []
+    scene.do("DROP TABLE audits SYNC")
+
+
+def _up(scene: AuditWorld) -> Settings:
+    """Settings of a data directory that a running `up` serves."""
+    folder = scene.place.path.parent  # type: ignore[union-attr]
+    told = {"pid": os.getpid(), "kafka_url": "-", "clickhouse_url": scene.world.port.url}
+    (folder / "up.json").write_bytes(orjson.dumps(told))
+    return Settings(data_dir=folder, clickhouse_url="", tigerbeetle_addresses="")
+
+
+def test_the_command_through_a_running_up(
+    scene: AuditWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.audit_command.LIVE_SETTLE_S", 0.0)
+    monkeypatch.setenv("COLUMNS", "200")
+    settings = _up(scene)
+    assert run_audit(settings, "tokens.events.v1", "", "", False, False) == 0
+    shown = capsys.readouterr().out
+    assert "tokens.events.v1" in shown and "nothing is wrong" in shown
+    (first, last) = commits(scene, "tokens.events.v1")[0]
+    with scene.damaged("token_events"):
+        scene.do(f"ALTER TABLE token_events DELETE WHERE _offset <= {last} {WAIT}")
+        assert run_audit(settings, "tokens.events.v1", "", "", False, True) == 1
+        told = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert run_audit(settings, "tokens.events.v1", "", "", False, False) == 1
+    assert next((one["check"], one["first"], one["last"]) for one in told if one["ok"] is False) == (
+        "rows",
+        first,
+        last,
+    )
+    assert "rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("topic", "chain", "since", "why"),
+    [("no.topic", "", "", "--topic no.topic"), ("", "xrpl:none", "", "--chain xrpl:none"),
+     ("", "", "soon", "--since soon"), (LEDGERS, XRPL, "", "one of them")],
+)  # fmt: skip
+def test_a_wrong_call(
+    scene: AuditWorld, capsys: pytest.CaptureFixture[str], topic: str, chain: str, since: str, why: str
+) -> None:
+    assert run_audit(_up(scene), topic, chain, since, False, False) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_no_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings: Any = Settings(data_dir=tmp_path, clickhouse_url="", tigerbeetle_addresses="")
+    assert run_audit(settings, "", "", "", False, False) == 2
+    assert "--data-dir" in capsys.readouterr().err
