@@ -2,7 +2,8 @@
 
 A file is `-- comment lines`, the last an example, then a SELECT. {name:Type} in it is a parameter, given as
 `SELECT * FROM view(name = value)`. A line `-- Dictionary: key Type, name Type, …` makes it a dictionary of the rows of
-its SELECT. A line `-- Recompute: SELECT …` tells how raw rows give the same numbers.
+its SELECT. A line `-- Recompute: SELECT …` tells how raw rows give the same numbers. Where rows with one key are all of
+one month, FINAL need not look across months: `do_not_merge_across_partitions_select_final`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,15 @@ class View:
 def views() -> tuple[View, ...]:
     """All views and dictionaries, by name."""
     return tuple(_view(path) for path in sorted(_FOLDER.glob("*.sql")))
+
+
+def inline(name: str) -> str:
+    """A view as a subquery whose parameters are the query's own.
+
+    For questions that are asked often: ClickHouse prepares a view with parameters twice.
+    """
+    (view,) = (view for view in views() if view.name == name)
+    return f"(\n{view.select}\n)"
 
 
 def _view(path: Path) -> View:

@@ -12,6 +12,7 @@ import orjson
 from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import ClickHouse, Gather
 from pipeline.api.read_models import Activity, Asset, iso, of_cursor, to_cursor
+from sinks.views import inline
 
 Row = dict[str, Any]
 ROUNDS_MAX: Final = 4  # of candidates for one page: what was somebody's once need not be so now
@@ -96,9 +97,9 @@ class AssetReads:
         """What the chain tells of an asset's token."""
         sql = (
             "SELECT type, action, from_owner, to_owner, hash, block, finality, toUnixTimestamp64Milli(time) AS at_ms"
-            " FROM provenance(asset = {token:String}) WHERE chain_number > 0 LIMIT 500"
+            f" FROM {inline('provenance')} WHERE chain_number > 0 LIMIT 500"
         )
-        return await self._clickhouse.rows(sql, {"token": token})
+        return await self._clickhouse.rows(sql, {"asset": token})
 
     async def assets(
         self, filters: Mapping[str, str], limit: int, cursor: str | None

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pipeline.api.client import ApiError
 from pipeline.api.reads import Reads
 from pipeline.domain.quantise import units_to_decimal
+from sinks.views import inline
 
 Row = dict[str, Any]
 ROWS: Final = 200  # of one page
@@ -186,8 +187,7 @@ ORDER BY topic, partition"""
 _BOUND: Final = """
 SELECT JSONExtractString(argMax(value, version), 'asset_id') AS asset_id FROM application_states
 WHERE domain = 'assets' AND kind = 'token' AND id = {token:String}"""
-_STORY: Final = """
-SELECT * FROM provenance(asset = {asset:String}) LIMIT {limit:UInt32} OFFSET {skip:UInt32}"""
+_STORY: Final = f"SELECT * FROM {inline('provenance')} LIMIT {{limit:UInt32}} OFFSET {{skip:UInt32}}"
 _HOLDER: Final = """
 SELECT ifNull(to_owner, '') AS holder FROM asset_changes WHERE asset = {token:String} AND finality != 'retracted'
 ORDER BY block DESC, transaction_index DESC, change_index DESC LIMIT 1"""

@@ -6,3 +6,4 @@
 SELECT chain, chain_number, account, asset, balance, ledger_index, transaction_index, hash
 FROM balances_at(position = {position:Int64})
 WHERE account = {owner:String}
+SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -54,3 +54,4 @@ FROM (
   GROUP BY chain, chain_number, account, asset
 )
 WHERE kept > 0 OR openings > 0
+SETTINGS do_not_merge_across_partitions_select_final = 1

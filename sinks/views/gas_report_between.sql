@@ -39,3 +39,4 @@ FROM (
     AND arrayExists(run -> ledger_index BETWEEN run.1 AND run.2, runs[chain_number])
 ) AS f
 GROUP BY chain, chain_number, owner
+SETTINGS do_not_merge_across_partitions_select_final = 1

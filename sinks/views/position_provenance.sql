@@ -41,3 +41,4 @@ LEFT JOIN (
   WHERE finality = 'final' AND block_number IN (SELECT block FROM seen)
 ) AS l ON l.chain = s.chain AND l.ledger_index = s.block
 ORDER BY at, recorded_at, _topic != 'positions.events.v1', _offset
+SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -138,3 +138,4 @@ ORDER BY
   )),
   chain_number = 0, if(chain_number = 0, recorded_at, toDateTime64(0, 3, 'UTC')), source != 'asset_registry', chain_number,
   block, transaction_index, change_index, _offset
+SETTINGS do_not_merge_across_partitions_select_final = 1
