@@ -3,7 +3,8 @@
 `plan` compares what is there (`Place state`, read by `sinks.clickhouse_state`) with `sinks.ddl`'s tables and the
 views. What only adds is a statement: a new table, column, index, projection or view, a comment, a codec, a sorting
 key that goes on with new columns. What would touch rows that are there is refused, one line each, and then nothing
-at all is done: another type or order or partition key, a column that no schema asks for any more.
+at all is done: another type or order or partition key, a column that no schema asks for any more; and a roll-up that
+would lack what was applied before it was there.
 
 A view is known by a mark in its comment: a hash of its text and of all that it reads, so that a table's new column
 makes those views anew that show it. An index or projection is known by its name; one that changes has another name.
@@ -12,7 +13,7 @@ makes those views anew that show it. An index or projection is known by its name
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
@@ -104,14 +105,18 @@ def plan(
     fixed: Mapping[str, str],
     views: Iterable[View],
     found: Mapping[str, FoundTable],
+    late: Container[str] = (),
 ) -> list[Step]:
-    """What makes `found` (by name) into `tables`, `fixed` (name → CREATE) and `views`, in the order to do it."""
+    """What makes `found` (by name) into `tables`, `fixed` (name → CREATE) and `views`, in the order to do it.
+
+    `late`: names of tables whose topics have messages that were applied already.
+    """
     tables = list(tables)
     steps: list[Step] = []
     for table in tables:
         there = found.get(table.name)
         if there is None:
-            steps.append(Change(table.name, "create table", (create_table(table),)))
+            steps.append(_new_table(table, table.name in late))
         else:
             steps += _table_steps(table, there)
     for name, statement in fixed.items():
@@ -131,6 +136,14 @@ def pending(steps: Iterable[Step]) -> list[Change]:
     if refusals:
         raise MigrationRefused(refusals)
     return [step for step in steps if isinstance(step, Change)]
+
+
+def _new_table(table: Table, late: bool) -> Step:
+    """A roll-up that lacks what came before it would add up to less than there is."""
+    if late and table.group_by:
+        return Refusal(table.name, "is new, and messages that it should add up are applied already")
+    before = "; messages applied before have no rows in it" if late else ""
+    return Change(table.name, f"create table{before}", (create_table(table),))
 
 
 def _table_steps(table: Table, found: FoundTable) -> list[Step]:

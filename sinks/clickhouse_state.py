@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from schemas.loader import Schema
 from sinks import ddl
-from sinks.clickhouse_commits import COMMIT_TABLES
+from sinks.clickhouse_commits import COMMIT_TABLES, PROGRESS_TABLE
 from sinks.clickhouse_plan import Change, FoundColumn, FoundTable, Step, plan
 from sinks.ddl_shape import documented
 from sinks.views import views
@@ -55,7 +55,18 @@ def found_tables(client: Client) -> dict[str, FoundTable]:
 
 def steps(client: Client, schemas: Iterable[Schema]) -> list[Step]:
     """What is to be done at the client's place; nothing is changed. Raises DdlFault, ClickHouseError."""
-    return plan(wanted_tables(schemas), fixed_tables(), views(), found_tables(client))
+    schemas, found = list(schemas), found_tables(client)
+    applied: set[str] = set()
+    if PROGRESS_TABLE in found:
+        told = client.query(f"SELECT DISTINCT topic FROM {PROGRESS_TABLE}").result_rows
+        applied = {str(topic) for (topic,) in told}
+    late = [
+        table.name
+        for schema in schemas
+        if schema.clickhouse is not None and schema.topic_name in applied
+        for table in ddl.tables(documented(schema))
+    ]
+    return plan(wanted_tables(schemas), fixed_tables(), views(), found, late)
 
 
 def wanted_tables(schemas: Iterable[Schema]) -> list[ddl.Table]:

@@ -180,7 +180,7 @@ def test_a_directory_of_an_earlier_release(tmp_path: Path) -> None:
             ("asset_changes", "chain_number, asset, block, transaction_index, change_index"),
             ("gas_ledger", "chain_number, owner, ledger_index, transaction_index"),
         ):
-            made_before(sink, table, key)
+            made_before(sink, table, key, "time" if table == "asset_changes" else "close_time")
         before = list(sink.query("SELECT asset, block, action FROM asset_changes ORDER BY ALL"))
     with history(tmp_path / "ch") as sink:
         tables = "system.tables WHERE name IN ('asset_changes', 'gas_ledger')"
@@ -197,12 +197,12 @@ def write_assets(sink: ClickHouseHistory, records: list[Any], epoch: str = "old"
     return sink.write(epoch, [history_message(of, at, ASSETS) for at, of in enumerate(records)]).applied
 
 
-def made_before(sink: ClickHouseHistory, table: str, key: str) -> None:
+def made_before(sink: ClickHouseHistory, table: str, key: str, time: str) -> None:
     """Make the table what the release before made of it: no finality, and its branches in one place."""
     client = sink._client
     client.command(
-        f"CREATE TABLE old ENGINE = ReplacingMergeTree PARTITION BY tuple() ORDER BY ({key}) AS "
-        f"SELECT * EXCEPT (branch, finality{', incarnation' if table == 'asset_changes' else ''}) FROM {table}"
+        f"CREATE TABLE old ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM({time}) ORDER BY ({key}) AS "
+        f"SELECT * EXCEPT (branch, finality, incarnation) FROM {table}"
     )
     client.command(f"DROP TABLE {table} SYNC")
     client.command(f"RENAME TABLE old TO {table}")

@@ -54,6 +54,16 @@ def _plan(table: ddl.Table, found: FoundTable) -> list[Any]:
     return plan([table], {}, [], {"boxes": found})
 
 
+def test_a_roll_up_that_comes_late_is_refused() -> None:
+    """It would add up to less than there is; a table of rows may begin late, and says so."""
+    (made,) = plan([TABLE], {}, [], {}, late=["boxes"])
+    assert isinstance(made, Change) and "messages applied before have no rows in it" in made.what
+    sums = replace(TABLE, group_by=("id", "at"))
+    (refused,) = plan([sums], {}, [], {}, late=["boxes"])
+    assert isinstance(refused, Refusal) and "applied already" in refused.what
+    assert [type(step) for step in plan([sums], {}, [], {})] == [Change]
+
+
 def test_a_place_that_is_as_asked_for_needs_nothing() -> None:
     assert _plan(TABLE, _found()) == []
 
