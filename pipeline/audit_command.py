@@ -13,7 +13,7 @@ import orjson
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.app import open_books
 from pipeline.domain.audit import CHECKS, Result
@@ -168,7 +168,8 @@ def _why(one: Result) -> str:
 
 def _ranges(told: Told) -> Table:
     """One row per topic and partition, its epochs together."""
-    table = Table("topic", "partition", "offsets", *_RANGE_CHECKS)
+    named = Column("topic", overflow="fold")
+    table = Table(named, "part", Column("from-to", overflow="fold"), *_RANGE_CHECKS)
     places = dict.fromkeys((one.topic, one.partition) for one in told.ranges)
     for topic, partition in places:
         mine = [one for one in told.ranges if (one.topic, one.partition) == (topic, partition)]

@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from pipeline.domain.proof import check
 from pipeline.domain.proof_errors import Contradiction, Unprovable
@@ -45,7 +46,7 @@ def _show(told: Mapping[str, Any], known: bool) -> None:
     console, table = Console(), Table("proven", Column("", overflow="fold"))
     for name, value in told.items():
         if value not in (None, [], ""):
-            table.add_row(name, _shown(name, value))
+            table.add_row(name, Text(_shown(name, value)))
     console.print(table)
     if not known:
         console.print(

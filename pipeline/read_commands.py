@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.app import open_books, open_reading
 from pipeline.domain.decode.xrpl_address import decode_account
@@ -168,8 +169,16 @@ def show_table(rows: Iterable[Mapping[str, Any]]) -> None:
     for column in shown[0]:
         table.add_column(column, overflow="fold")
     for row in shown:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*map(cell, row.values()))
     console.print(table)
+
+
+def cell(value: Any) -> Text:
+    """A value as it is: no markup in it counts, and what would move a terminal's cursor is shown as a mark."""
+    told = "" if value is None else str(value)
+    return Text(
+        "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in told)
+    )
 
 
 def wrong(message: str, status: int = 2) -> int:

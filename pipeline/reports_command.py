@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.ingest.chains import ChainError, ChainRegister
-from pipeline.read_commands import ReadError, history_of, show_table, wrong
+from pipeline.read_commands import ReadError, cell, history_of, show_table, wrong
 from pipeline.reports import compliance, gas, provenance
 from pipeline.reports.coins import GAS
 from pipeline.reports.files import ExportError, check_export, text, write_export, write_query
@@ -55,6 +55,10 @@ class Shown:
             raise BadQuestion("--out", "Parquet is for files: name one")
         if found == "table" and out is not None:
             raise BadQuestion("--format", "a table is for the screen; with --out give json, csv or parquet")
+        if out is not None and out.exists() and not out.is_file():
+            raise BadQuestion("--out", f"{out} is no file: name one, or leave it out for the screen")
+        if out is not None and not out.parent.is_dir():
+            raise BadQuestion("--out", f"{out.parent} is no directory: make it first")
         return cls(found, out, show_sql)
 
 
@@ -108,7 +112,7 @@ def provenance_command(
                 if rows and how.sql:
                     return _show_sql(report, provenance.recomputed(key))
                 if rows:
-                    return _tell(history, report, how, show_table, "", rows)
+                    return _tell(history, report, how, _story, "", rows)
         raise ReadError(f"nothing is known of asset {' or '.join(keys)} in this data directory")
 
     return _guarded(work)
@@ -200,6 +204,8 @@ def _guarded(work: Callable[[], int]) -> int:
         return wrong(str(error))
     except (ReadError, ChainError, ExportError, DirectoryInUse, QueryError, RuntimeError) as error:
         return wrong(str(error), 1)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return wrong(f"{error.filename or 'file'}: {error.strerror or error}", 1)
 
@@ -290,13 +296,28 @@ def _say_empty(history: Any, report: Report, empty: str) -> int:
 def _gas_table(rows: Iterable[Row], key: str) -> None:
     """A table per chain: smallest units with whole coins below them."""
     for chain, some in groupby(rows, lambda row: row["chain"]):
-        table = Table(title=chain, title_justify="left")
-        for name in (key, "transactions", *_COINS.values(), "coverage"):
-            table.add_column(name, overflow="fold")
+        table = Table(title=cell(chain), title_justify="left")
+        table.add_column(key, overflow="fold")
+        for name in ("transactions", *_COINS.values(), "coverage"):
+            table.add_column(name.replace("_", " "), overflow="fold", justify="right")
         for row in some:
             sums = (_amount(row, sum, coins) for sum, coins in _COINS.items())
-            table.add_row(str(row[key]), str(row["transactions"]), *sums, row["coverage"] or "")
+            table.add_row(*map(cell, (row[key], row["transactions"], *sums, row["coverage"])))
         Console().print(table)
+
+
+def _story(rows: Iterable[Row]) -> None:
+    """What happened, when, to whom and by which transaction; all that is known of it: --format json or csv."""
+    table = Table(Column("time", no_wrap=True))
+    for name in ("what", "from", "to", "block", "transaction or event"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        what = row["action"] if row["chain_number"] else row["type"]
+        block = row["block"] if row["chain_number"] else ""
+        at = str(row["time"]).replace("T", " ")[:19]
+        name = row["hash"] or row["event_id"]
+        table.add_row(*map(cell, (at, what, row["from_owner"], row["to_owner"], block, name)))
+    Console().print(table)
 
 
 def _amount(row: Mapping[str, Any], units: str, coins: str) -> str:

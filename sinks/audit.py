@@ -19,6 +19,11 @@ Ask = Callable[[str], Iterable[Mapping[str, Any]]]
 Place = tuple[str, str, int]  # epoch, topic, partition
 Seal = tuple[str, str, int, str, int]  # epoch, topic, partition, table, first offset
 COMPACTED: Final = frozenset({"evm.contracts.v1", "applications.states.v1"})
+TRANSFERS: Final = "books.transfers.v1"
+BLOCK_TOPICS: Final = {
+    "xrpl.ledgers.v1": "xrpl:",
+    "evm.blocks.v1": "eip155:",
+}  # and how its chains' names begin
 
 
 class TopicAudit:
@@ -171,16 +176,27 @@ class TopicAudit:
 
 
 def sound_to(ranges: Iterable[Range], results: Iterable[Result]) -> dict[Place, int]:
-    """Last offset of each range up to which nothing is wrong; nothing of a topic that could not be looked at."""
-    results = list(results)
-    unlooked = {one.scope for one in results if one.ok is None}
-    ends = {
-        (one.epoch, one.topic, one.partition): one.first - 1 if one.topic in unlooked else one.last
-        for one in ranges
-    }
+    """Last offset of each range up to which nothing is wrong.
+
+    Nothing of a topic that could not be looked at, or of which something is wrong that no commit is named by: a chain's
+    blocks, a roll-up's sums, messages that are there twice.
+    """
+    ranges = list(ranges)
+    ends = {(one.epoch, one.topic, one.partition): one.last for one in ranges}
     for one in results:
-        topic = one.scope.partition(" → ")[0]
-        place = (one.epoch, topic, one.partition)
-        if one.ok is False and one.first >= 0 and place in ends:
+        if one.ok:
+            continue
+        topics = _topics(one)
+        place = (one.epoch, topics[0], one.partition)
+        if one.ok is False and one.first >= 0 and place in ends and one.check != "twice":
             ends[place] = min(ends[place], one.first - 1)
+        else:
+            ends.update({of[:3]: of.first - 1 for of in ranges if of.topic in topics})
     return ends
+
+
+def _topics(one: Result) -> tuple[str, ...]:
+    """Topics whose messages a Result is of."""
+    if one.check in ("blocks", "balances", "moves"):
+        return tuple(topic for topic, of in BLOCK_TOPICS.items() if one.scope.startswith((of, "chains")))
+    return (TRANSFERS,) if one.check == "legs" else (one.scope.partition(" → ")[0],)

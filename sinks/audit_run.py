@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 from pipeline.domain.audit import Range, Result, findings, unlooked
-from sinks.audit import Ask, Place, Seal, TopicAudit
+from sinks.audit import BLOCK_TOPICS, TRANSFERS, Ask, Place, Seal, TopicAudit, sound_to
 from sinks.audit_booked import check_booked
 from sinks.audit_books import check_books, check_legs
 from sinks.audit_chains import chains, check_chain
@@ -24,9 +24,7 @@ from sinks.books import Books, BooksError
 from sinks.clickhouse_client import QueryError
 from sinks.ddl_shape import literal
 
-TRANSFERS: Final = "books.transfers.v1"
 PATIENCE_S: Final = 600.0  # of what is running: the role reads quarantine.v1 too, one topic after the other
-BLOCK_TOPICS: Final = ("xrpl.ledgers.v1", "evm.blocks.v1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,18 @@ class Told:
     def findings(self) -> list[Result]:
         return findings(self.results)
 
+    def of_sound(self) -> Told:
+        """Of the ranges without a fault alone."""
+        ends = sound_to(self.ranges, self.results)
+        ranges = tuple(one for one in self.ranges if ends[one[:3]] == one.last)
+        places = {one[:3] for one in ranges}
+        results = (
+            one
+            for one in self.results
+            if one.ok and (one.epoch, one.scope.partition(" → ")[0], one.partition) in places
+        )
+        return Told(ranges, tuple(results))
+
 
 def run(
     ask: Ask,
@@ -80,7 +90,10 @@ def run(
             "rows", topic, _topic(ask, audit, tables[topic], topic, mine, asked, sealed or {}, there)
         )
     if asked.topic in ("", *BLOCK_TOPICS):
-        results += guarded("blocks", "chains", _chains(ask, asked, looked))
+        told = looked
+        if asked.chain:  # all of its blocks but those that are being written
+            told = [one for topic in BLOCK_TOPICS for one in audit.ranges({}, asked.settle_s, topic)]
+        results += guarded("blocks", "chains", _chains(ask, asked, told))
     if asked.new or asked.since or asked.topic:
         results += _new_legs(ask, looked, books)
     elif not asked.stop():
@@ -119,12 +132,8 @@ def _gone(ask: Ask, topic: str, table: str) -> Iterator[Result]:
 
 
 def _chains(ask: Ask, asked: Asked, ranges: Sequence[Range]) -> Iterator[Result]:
-    """Chains with the blocks that lie in the ranges; with a chain named, all of its blocks."""
+    """Chains, or the one that is named, with the blocks that lie in the ranges."""
     every = [one for one in chains(ask) if asked.chain in ("", one.chain)]
-    if asked.chain:
-        for blocks in every:
-            yield from guarded("blocks", blocks.chain, check_chain(ask, blocks))
-        return
     spans: dict[int, tuple[int, int]] = {}
     for topic in BLOCK_TOPICS:
         mine = [one for one in ranges if one.topic == topic]

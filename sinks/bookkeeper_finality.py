@@ -120,7 +120,9 @@ class TwoPhase:
             if flags is not None:
                 found.append(self._asked(block, leg, place, flags, user))
             elif block.finality != "retracted":
-                found.append((_posted(leg, place, 0, "refused"), None))
+                # told again as final it is another transfer, as what is posted: no row of the history is there twice
+                phase = _POST if block.finality == "final" and told.headed else 0
+                found.append((_posted(leg, place, phase, "refused"), None))
         return found
 
     def _asked(

@@ -107,12 +107,12 @@ class ClickHouseHistory:
             raise ValueError("a batch holds messages of one topic")
         self._undo_failed()
         fresh, duplicates, refused = self._sift(epoch, topic, batch)
-        intents = _intents(epoch, topic, (one.message for group in fresh.values() for one in group))
+        intents = _intents(epoch, topic, (one.message for _, group in fresh for one in group))
         self._name_statements(intents[0].batch if intents else "")
         loaded = Loaded()
         try:
             self._commits.begin(intents)
-            for schema_id, group in fresh.items():
+            for schema_id, group in fresh:
                 loaded.add(self._loader.load(epoch, topic, schema_id, group))
         except BaseException:
             self._failed.extend(intents)
@@ -223,8 +223,8 @@ class ClickHouseHistory:
 
     def _sift(
         self, epoch: str, topic: str, batch: Sequence[HistoryMessage]
-    ) -> tuple[dict[int, list[Incoming]], Counter[int], list[Refused]]:
-        """(what is new, by schema id; duplicates by partition; what cannot be read)."""
+    ) -> tuple[list[tuple[int, list[Incoming]]], Counter[int], list[Refused]]:
+        """(what is new, as `_grouped`; duplicates by partition; what cannot be read)."""
         duplicates: Counter[int] = Counter()
         refused: list[Refused] = []
         read: list[tuple[int, Incoming]] = []
@@ -237,14 +237,14 @@ class ClickHouseHistory:
             except WireError as fault:
                 refused.append(Refused(message, fault.reason, str(fault)))
         seen = self._commits.applied(topic, (incoming.identity for _, incoming in read))
-        fresh: dict[int, list[Incoming]] = defaultdict(list)
+        fresh: list[tuple[int, Incoming]] = []
         for schema_id, incoming in read:
             if incoming.identity in seen:
                 duplicates[incoming.message.partition] += 1
                 continue
             seen.add(incoming.identity)
-            fresh[schema_id].append(incoming)
-        return fresh, duplicates, refused
+            fresh.append((schema_id, incoming))
+        return _grouped(fresh), duplicates, refused
 
     def _read(self, topic: str, message: HistoryMessage) -> tuple[int, Incoming]:
         """(writer's schema id, the message with its identity). Raises WireError."""
@@ -306,6 +306,21 @@ class ClickHouseHistory:
             for table in self._tables[topic]:
                 delete_rows(self._client, table.name, origin_range(intent))
         self._commits.undone(intents)
+
+
+def _grouped(read: Iterable[tuple[int, Incoming]]) -> list[tuple[int, list[Incoming]]]:
+    """(schema id, its messages), as few groups as keep each partition's order: of two rows the later replaces."""
+    groups: list[tuple[int, list[Incoming]]] = []
+    reached: dict[int, int] = {}  # partition → the group of its last message
+    for schema_id, incoming in read:
+        partition = incoming.message.partition
+        places = range(reached.get(partition, 0), len(groups))
+        place = next((place for place in places if groups[place][0] == schema_id), len(groups))
+        if place == len(groups):
+            groups.append((schema_id, []))
+        groups[place][1].append(incoming)
+        reached[partition] = place
+    return groups
 
 
 def _intents(epoch: str, topic: str, messages: Iterable[HistoryMessage]) -> list[Intent]:

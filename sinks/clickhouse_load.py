@@ -77,6 +77,7 @@ class Loader:
         self._of_now, self._codec, self._registry = client, codec, registry
         self._forms, self._tables = forms, tables
         self._plans: dict[tuple[str, int], _Plan] = {}
+        self._staged = 0  # messages in the stage
 
     def load(self, epoch: str, topic: str, schema_id: int, group: Sequence[Incoming]) -> Loaded:
         """Insert a group of one writer's schema but for the messages that ClickHouse refuses.
@@ -115,9 +116,9 @@ class Loader:
         loaded = Loaded(refused=refused)
         if not good:
             return loaded
-        if refused:
-            self._stage(plan, epoch, good)
         try:
+            if self._staged != len(good):  # halved, even if nothing was refused in the end
+                self._stage(plan, epoch, good)
             counted = self._client.query(plan.count).result_rows
             for table in plan.inserts.keys() & {table for table, _, _ in counted}:
                 self._client.command(plan.inserts[table])
@@ -139,7 +140,7 @@ class Loader:
     ) -> tuple[list[Incoming], list[Refused]]:
         """(what ClickHouse can read, what not): halves a container that is refused, down to the one message.
 
-        Where nothing is refused, `group` is staged.
+        The last part that it could read is staged then: all of it, unless it was halved.
         """
         try:
             self._stage(plan, epoch, group)
@@ -155,6 +156,7 @@ class Loader:
         return list(group), []
 
     def _stage(self, plan: _Plan, epoch: str, group: Sequence[Incoming]) -> None:
+        self._staged = 0
         self._client.command(f"DROP TEMPORARY TABLE IF EXISTS {STAGE_TABLE}")
         self._client.command(plan.create_stage)
         bodies = (
@@ -162,6 +164,7 @@ class Loader:
             for of in (one.message for one in group)
         )
         self._client.raw_insert(STAGE_TABLE, insert_block=plan.writer.container(epoch, bodies), fmt="Avro")
+        self._staged = len(group)
 
     def _refusal(self, message: HistoryMessage, fault: Exception) -> Refused:
         """Why one message was refused: what our own decoder says of it, else what ClickHouse says."""

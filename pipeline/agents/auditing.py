@@ -62,7 +62,7 @@ class Auditing:
         self._alerts: list[Outgoing] = []
         self._told: set[str] = set()
         self._wrong: tuple[Result, ...] = ()  # of the last whole audit
-        self._kept: list[tuple[str, str]] = []  # findings in the table, so that each stands there once
+        self._kept: list[tuple[str, str]] = []  # what is wrong, in the table, so that each stands there once
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
@@ -128,10 +128,9 @@ class Auditing:
         return told
 
     def _keep(self, told: Told) -> None:
-        """What was found is kept once: a range with a finding is looked at again and again until it is mended."""
-        wrong = [(one.check, one.name) for one in told.findings]
-        if not wrong or wrong != self._kept:
-            self._store.keep(told)
+        """What is wrong is kept once, though it is looked at again until it is mended; what is sound always."""
+        wrong = [(one.check, one.name) for one in told.results if not one.ok]
+        self._store.keep(told.of_sound() if wrong and wrong == self._kept else told)
         self._kept = wrong
 
     def _alert(self, told: Told) -> None:

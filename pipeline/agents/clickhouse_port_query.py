@@ -2,12 +2,14 @@
 
 The engine itself keeps a query from writing: it runs with readonly = 1, which also refuses table functions that
 read files or other hosts. What that mode lets through in chDB (INTO OUTFILE, file(), python(), DESCRIBE of a table
-function, KILL) is refused here, by looks: too much rather than too little, for whoever reaches the port has no name.
-As no setting can be changed in that mode, those of the address and of a trailing SETTINGS clause are set before it.
+function, a second statement) is refused here, by looks: too much rather than too little, for whoever reaches the port
+has no name. As no setting can be changed in that mode, those of the address and of a trailing SETTINGS clause are set
+before it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -36,10 +38,11 @@ _TRANSPORT: Final = frozenset(
         "query", "database", "default_format", "buffer_size", "wait_end_of_query", "session_id", "session_timeout",
         "session_check", "query_id", "quota_key", "compress", "decompress", "client_protocol_version", "role", "user",
         "password", "send_progress_in_http_headers", "http_headers_progress_interval_ms", "enable_http_compression",
-        "readonly", "stacktrace", "close_session", "cancel_http_readonly_queries_on_client_close",
+        "stacktrace", "close_session", "cancel_http_readonly_queries_on_client_close",
         "http_write_exception_in_output_format", "add_http_cors_header",
     }
 )  # fmt: skip
+_OURS: Final = frozenset({"readonly", "log_comment"})  # settings; by the comment a query is found and ended
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FIRST: Final = re.compile(
     r"[\s(]*(select|with|show|describe|desc|explain|exists)\b(?!\s+table\s+override)", re.IGNORECASE
@@ -50,7 +53,8 @@ _DESCRIBE_PLAIN: Final = re.compile(
     re.IGNORECASE,
 )
 _DENIED: Final = re.compile(r"(?<!\w)(file|python|outfile|infile)(?!\w)", re.IGNORECASE)
-_KILL: Final = re.compile(r"(?<!\w)kill(?!\w)", re.IGNORECASE)
+_TEXT: Final = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
+_NOT_PLAIN: Final = re.compile(r"[;'\"`#$]|--|/\*|[^\x00-\x7f]")  # whatever a semicolon may stand or hide in
 _FORMAT: Final = re.compile(r"\bFORMAT\s+(\w+)\s*\Z", re.IGNORECASE)
 _VALUE: Final = r"(?:'(?:[^'\\]|\\.)*'|[\w.+-]+)"
 _SETTINGS: Final = re.compile(
@@ -110,7 +114,7 @@ def read_query(arguments: Iterable[tuple[str, str]], body: str, headers: Mapping
     asked = {
         name: value
         for name, value in told.items()
-        if name not in _TRANSPORT and not name.startswith("param_")
+        if name not in (*_TRANSPORT, *_OURS) and not name.startswith("param_")
     }
     sql, inside = lift_settings(sql)
     found = _FORMAT.search(sql)
@@ -153,12 +157,15 @@ def guard(sql: str) -> None:
         raise BadQuery(ACCESS_DENIED, "this port answers SELECT, SHOW, DESCRIBE, EXPLAIN and EXISTS alone")
     if "\0" in sql:
         raise BadQuery(SYNTAX_ERROR, "the query holds a zero byte")
-    denied = _DENIED.search(sql) or (";" in sql and _KILL.search(sql))
-    if denied:
+    if denied := _DENIED.search(sql):
         raise BadQuery(
             ACCESS_DENIED,
             f"the word {denied[0]!r} is not taken by this port, not even in a text: use a parameter",
         )
+    if ";" in sql and _NOT_PLAIN.search(
+        _TEXT.sub(" ", sql)
+    ):  # read-only mode lets SYSTEM STOP MERGES through
+        raise BadQuery(ACCESS_DENIED, "one statement at a time, and a semicolon in a plain text alone")
     if "\\" in sql and ("`" in sql or '"' in sql):
         raise BadQuery(
             ACCESS_DENIED, "backslashes beside quoted names are not taken by this port: use parameters"
@@ -172,8 +179,7 @@ def lift_settings(sql: str) -> tuple[str, dict[str, str]]:
     found = _SETTINGS.search(sql)
     if found is None:
         return sql, {}
-    told = {name: _unquoted(value) for name, value in _SETTING.findall(found[1])}
-    told.pop("readonly", None)
+    told = {name: _unquoted(value) for name, value in _SETTING.findall(found[1]) if name not in _OURS}
     return f"{sql[: found.start()]}{sql[found.end() :]}", told
 
 
@@ -187,7 +193,7 @@ def limited(settings: Mapping[str, str]) -> dict[str, str]:
     for name, most in LIMITS.items():
         value = found.get(name, "0")
         try:
-            asked = int(float(value))
+            asked = math.ceil(float(value))
         except (ValueError, OverflowError):
             raise BadQuery(BAD_ARGUMENTS, f"{name}: {value!r} is no number") from None
         found[name] = str(asked if 0 < asked <= most else most)

@@ -18,6 +18,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from pipeline.api import read_models as models
 from pipeline.api.client import ROOT, ApiError, required
@@ -132,15 +133,27 @@ class ReportReads:
             raise
         start = header(types) + first if fmt == "csv" else first
         told = {"Content-Disposition": f'attachment; filename="{name}.{compliance.FORMATS[fmt][1]}"'}
-        return StreamingResponse(self._all(start, blocks), media_type=_TYPES[fmt], headers=told)
+        return _Download(self.downloads, _all(start, blocks), media_type=_TYPES[fmt], headers=told)
 
-    async def _all(self, start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+
+class _Download(StreamingResponse):
+    """A download that gives its place back, also where its reader has gone before the first byte."""
+
+    def __init__(self, places: asyncio.Semaphore, *content: Any, **more: Any) -> None:
+        super().__init__(*content, **more)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            yield start
-            async for block in rest:
-                yield block
+            await super().__call__(scope, receive, send)
         finally:
-            self.downloads.release()
+            self._places.release()
+
+
+async def _all(start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield start
+    async for block in rest:
+        yield block
 
 
 def report_router(clickhouse: ClickHouse) -> APIRouter:

@@ -167,6 +167,8 @@ def _all_there(history: Any, files: Iterable[Mapping[str, Any]], period: Period)
 
 def _prepare(folder: Path, fmt: str) -> None:
     """Make the folder; what an export that was cut off has left goes. Raises ExportError, OSError."""
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"--out {folder}: it is no directory; name an empty one, or one that is not there")
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / MANIFEST).exists():
         raise ExportError(f"--out {folder}: it holds an export already; name another directory")

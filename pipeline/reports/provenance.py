@@ -25,9 +25,9 @@ _RAW: Final = {
 
 def meanings(asset: str, chain: str | None) -> list[str]:
     """What the name may mean: keys that `provenance(asset)` knows, first the likeliest. Raises BadQuestion."""
-    name = word(asset, "asset")
-    if name is None:
+    if not asset:
         raise BadQuestion("asset", "name one")
+    name = word(asset, "asset") or ""
     likely = [asset_key(name, chain)] if chain and (":" in name or len(name) in (48, 64)) else []
     return list(dict.fromkeys([*likely, name]))
 

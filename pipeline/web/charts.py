@@ -6,6 +6,7 @@ of its own (styles, scripts, ids, tooltips) is taken out: the pages' policy forb
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
@@ -26,6 +27,7 @@ _PREFIXES: Final = ((10**24, "Y"), (10**21, "Z"), (10**18, "E"), (10**15, "P"), 
 _LETTERS: Final = Style(
     label_font_size=12, major_label_font_size=12, legend_font_size=12
 )  # as in our style sheet
+_NO_XML: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 Amount = int | Decimal
 
 
@@ -100,7 +102,7 @@ def _drawn(chart: Any, series: Mapping[str, Sequence[Amount]], label: str) -> Ma
     def bare(root: Element) -> Element:
         _strip(root)
         root.set("role", "img")
-        root.set("aria-label", label)
+        root.set("aria-label", _text(label))
         return root
 
     chart.add_xml_filter(bare)
@@ -109,6 +111,7 @@ def _drawn(chart: Any, series: Mapping[str, Sequence[Amount]], label: str) -> Ma
 
 def _strip(node: Element) -> None:
     """Take out what belongs to a page of its own."""
+    node.text = node.text and _text(node.text)
     for child in list(node):
         named = child.tag.rpartition("}")[2] if isinstance(child.tag, str) else ""
         if not named or named in _DROPPED or "tooltip" in child.get("class", "").split():
@@ -117,6 +120,11 @@ def _strip(node: Element) -> None:
             _strip(child)
     for attribute in ("id", "style"):
         node.attrib.pop(attribute, None)
+
+
+def _text(text: str) -> str:
+    """Without the characters that XML has no place for."""
+    return _NO_XML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _short(name: str) -> str:

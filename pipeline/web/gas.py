@@ -16,6 +16,7 @@ from pipeline.api.client import ApiError, Client
 from pipeline.api.read_clickhouse import ClickHouse
 from pipeline.api.read_models import ID_MAX
 from pipeline.api.reads import GAS_READ
+from pipeline.reports.gas import as_told
 
 ROWS_MAX: Final = 1000
 MANAGED: Final = "offchain/gas:"  # before a currency
@@ -114,7 +115,11 @@ def allowed(client: Client, wanted: Asked) -> Asked:
 
 async def ask(clickhouse: ClickHouse, wanted: Asked) -> list[Table]:
     """A table for each chain and currency. Raises ApiError 503."""
-    values = {"first": wanted.first.isoformat(), "last": wanted.last.isoformat(), "owner": wanted.owner}
+    values = {
+        "first": wanted.first.isoformat(),
+        "last": wanted.last.isoformat(),
+        "owner": as_told(wanted.owner),
+    }
     rows = await clickhouse.rows(report_sql(wanted), {**values, "limit": ROWS_MAX + 1})
     sums = await clickhouse.rows(sums_sql(wanted), values)
     by_chain = {row["chain"]: row for row in sums}

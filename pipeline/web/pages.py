@@ -99,7 +99,7 @@ def _text(text: str, name: str) -> str:
 def _skip(request: Request) -> int:
     """How many rows the page leaves out before its first. Raises ApiError 422."""
     text = request.query_params.get("skip") or "0"
-    if not (text.isascii() and text.isdigit()) or int(text[:9]) > SKIP_MAX:
+    if not (text.isascii() and text.isdigit()) or len(text) > 9 or int(text) > SKIP_MAX:
         raise ApiError(422, "invalid", f"skip: a number from 0 to {SKIP_MAX}", "skip")
     return int(text)
 

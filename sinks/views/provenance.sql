@@ -51,16 +51,16 @@ SELECT
       WHERE outcome = 'verified' AND last_block > block AND block IN (
         SELECT greatest(run, verified_up_to + 1) FROM verdicts
         WHERE outcome != 'verified' AND block IN (
-          SELECT block FROM asset_changes WHERE asset = token_key AND finality != 'retracted'
+          SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
           UNION ALL
-          SELECT ledger_index FROM mpt_changes WHERE issuance = extract(token_key, '/mpt:(.+)$')
+          SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
         )
       )
     ) AS r ON r.chain_number = v.chain_number AND r.block = greatest(v.run, v.verified_up_to + 1)
     WHERE v.block = v.last_block AND if(v.outcome = 'verified', v.verified_up_to, r.last_block) >= v.block AND v.block IN (
-      SELECT block FROM asset_changes WHERE asset = token_key AND finality != 'retracted'
+      SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
       UNION ALL
-      SELECT ledger_index FROM mpt_changes WHERE issuance = extract(token_key, '/mpt:(.+)$')
+      SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
     )
   ))) AS verified,
   _topic, _partition, _offset, _epoch
@@ -71,14 +71,16 @@ FROM (
     'asset_changes' AS source, asset AS about, '' AS event_id, '' AS app_id, CAST(NULL AS Nullable(String)) AS user_id,
     '' AS detail, time AS recorded_at, _topic, _partition, _offset, _epoch
   FROM asset_changes AS a FINAL
-  WHERE asset = token_key AND a.finality != 'retracted' AND chain_number > 0
+  PREWHERE asset = token_key
+  WHERE a.finality != 'retracted' AND chain_number > 0
   UNION ALL
   SELECT
     chain, chain_number, ledger_index, close_time, transaction_index, toInt32(row_number), hash, type,
     concat('holder_', action), NULL, account, amount, change, locked, NULL, 'final', ifNull(ledger_hash, ''),
     'mpt_changes', token_key, '', '', NULL, '', close_time, _topic, _partition, _offset, _epoch
   FROM mpt_changes FINAL
-  WHERE issuance = extract(token_key, '/mpt:(.+)$') AND chain = extract(token_key, '^(.+)/mpt:') AND account IS NOT NULL
+  PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
+  WHERE chain = extract(token_key, '^(.+)/mpt:') AND account IS NOT NULL
   UNION ALL
   SELECT
     'offchain', 0, if(f.block = 0, toUnixTimestamp64Milli(e.at), f.block), if(e.event_id = '', f.time, e.at), 0, 0,
@@ -121,13 +123,14 @@ FROM (
       'asset_chain_observations', asset_id, event_id, type, at, recorded_at, user_id, from_address, to_address, amount,
       app_id, tx_hash, '', toJSONString(map('chain', toString(chain), 'action', toString(action), 'amount', amount)),
       _topic, _partition, _offset, _epoch
-    FROM asset_chain_observations FINAL WHERE asset_id = token_key
+    FROM asset_chain_observations FINAL PREWHERE asset_id = token_key
   ) AS e
   FULL JOIN (
     SELECT
       hash, type, action, from_owner, to_owner, amount, change, locked, block, time, _topic, _partition, _offset, _epoch
     FROM asset_changes FINAL
-    WHERE chain_number = 0 AND asset = concat('offchain/asset:', item_id) AND finality != 'retracted'
+    PREWHERE asset = concat('offchain/asset:', item_id)
+    WHERE chain_number = 0 AND finality != 'retracted'
   ) AS f ON e.event_id = f.hash
   WHERE f.hash != '' OR e.source != 'asset_chain_observations'
 ) AS s

@@ -49,7 +49,7 @@ QUESTIONS: Final[dict[str, tuple[str, Ask]]] = {
     "gas by day of an owner": ("owner", lambda of: f"SELECT * FROM gas_daily WHERE owner = '{of}'"),
     "gas of an asset": ("nft", lambda of: f"SELECT * FROM gas_asset_daily WHERE asset = '{of}'"),
     "balances at a position": (
-        "account", lambda of: f"SELECT * FROM balances_at(position = 9000000) WHERE account = '{of}'"
+        "account", lambda of: f"SELECT * FROM balances_of(owner = '{of}', position = 9000000)"
     ),
     "holders of an asset": ("asset", lambda of: f"SELECT * FROM asset_holders WHERE asset = '{of}'"),
     "holders over time": ("asset", lambda of: f"SELECT * FROM holders_daily WHERE asset = '{of}'"),

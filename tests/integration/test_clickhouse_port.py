@@ -166,6 +166,9 @@ def test_a_reader_who_goes_frees_its_place(port: ClickHousePort) -> None:
         ("SELECT `\\x66ile`('/etc/passwd')", 497),
         ("SELECT 1 INTO OUTFILE '/tmp/never'", 497),
         ("SELECT 1; KILL QUERY WHERE 1", 497),
+        ("EXISTS TABLE a; SYSTEM STOP MERGES", 497),
+        ("SHOW TABLES LIKE 'a\\'' /* ' */; SYSTEM STOP MERGES -- '", 497),
+        ("SELECT 1; SYSTEM STOP MERGES FORMAT JSON", 497),
         ("DESCRIBE url('http://127.0.0.1:1/')", 497),
         ("SELECT * FROM '/etc/passwd'", 164),
         ("", 62),
@@ -382,6 +385,22 @@ def test_a_port_that_is_taken_is_named(port: ClickHousePort, sink: ClickHouseHis
         ClickHousePort(sink._place.path, int(port.url.rpartition(":")[2])).start()
     with pytest.raises(QueryError):
         list(sink.query("SELECT nope"))
+
+
+def test_a_query_keeps_the_mark_by_which_it_is_ended() -> None:
+    asked = read_query([("query", "SELECT 1 SETTINGS log_comment = 'a'"), ("log_comment", "b")], "", {})
+    assert "log_comment" not in asked.settings and "SETTINGS" not in asked.sql
+    asked = read_query([("query", "SELECT 1"), ("max_execution_time", "0.5")], "", {})
+    assert asked.settings["max_execution_time"] == "1"
+
+
+def test_a_semicolon_is_a_text_or_nothing() -> None:
+    for sql in ("SELECT 'a;b', 'it''s; \\'', {x:String}", "SELECT 1"):
+        guard(sql)
+    for before in ('SELECT "a\'"', "SELECT $$'$$", "SHOW TABLES -- '\n", "SHOW /*'*/ TABLES", "SELECT ‘'’"):
+        for after in ("--'", ""):
+            with pytest.raises(BadQuery):
+                guard(f"{before}; SYSTEM STOP MERGES {after}")
 
 
 def test_the_guard_and_settings_alone() -> None:

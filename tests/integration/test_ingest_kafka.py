@@ -36,7 +36,7 @@ def test_ingest_and_roles_live_through_a_killed_broker(tmp_path, kafka, kafka_se
             books = await here.start("books")
             sea = Sea(kafka, tmp_path)
             ingest = asyncio.create_task(sea.ingest(node, last=LAST, timeout_s=120, epoch=""))
-            await here.until(lambda: node.last > 160, "the node is on its way")
+            await here.until(lambda: node.last > 160 and books.status.get("block"), "books are on their way")
             kafka_server.kill()
             await asyncio.sleep(1)
             await asyncio.to_thread(kafka_server.start)

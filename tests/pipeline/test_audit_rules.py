@@ -108,5 +108,32 @@ def test_sound_up_to_before_the_first_finding() -> None:
     assert sound_to([WHERE], [Result("rows", "t", "1", "1", True, 0, 29, "e", 0)]) == {("e", "t", 0): 29}
 
 
+@pytest.mark.parametrize(
+    ("check", "scope", "held"),
+    [
+        ("blocks", "eip155:1", {"evm.blocks.v1"}),
+        ("balances", "xrpl:main", {"xrpl.ledgers.v1"}),
+        ("blocks", "chains", {"evm.blocks.v1", "xrpl.ledgers.v1"}),
+        ("legs", "eip155:1", {"books.transfers.v1"}),
+        ("rollups", "evm.blocks.v1 → gas_sums", {"evm.blocks.v1"}),
+        ("rollups", "evm.blocks.v1 → gas_sums 100 0xab 2024-01-01", {"evm.blocks.v1"}),
+        ("quarantine", "xrpl.ledgers.v1", {"xrpl.ledgers.v1"}),
+        ("twice", "xrpl.ledgers.v1 → gas_sums", {"xrpl.ledgers.v1"}),
+    ],
+)
+@pytest.mark.parametrize("ok", [False, None])
+def test_what_no_commit_is_named_by_holds_its_topics_back(
+    check: str, scope: str, held: set[str], ok: bool | None
+) -> None:
+    """Else it would be told once, and the next audit would begin behind it and find nothing."""
+    ranges = [
+        Range("e", topic, 0, 5, 9) for topic in ("evm.blocks.v1", "xrpl.ledgers.v1", "books.transfers.v1")
+    ]
+    place = {"first": 7, "last": 7, "epoch": "e", "partition": 0} if check == "twice" else {}
+    ends = sound_to(ranges, [Result(check, scope, "1", "2", ok, **place)])  # type: ignore[arg-type]
+    assert {topic for (_, topic, _), end in ends.items() if end == 4} == held
+    assert {topic for (_, topic, _), end in ends.items() if end == 9} == {one.topic for one in ranges} - held
+
+
 def test_every_check_says_what_to_do() -> None:
     assert all(check.demands and check.mend for check in CHECKS.values())

@@ -268,7 +268,8 @@ def objects(draw: st.DrawFn, depth: int = 2) -> dict[str, Any]:
             value: Any = draw(st.integers(0, 2**64 - 1))
             fields[name] = str(value) if name.endswith("Amount") else f"{value:x}"
         elif name in definitions().codes:
-            fields[name] = f"Unknown_{draw(st.integers(200, 255))}"
+            nameless = [code for code in range(200, 256) if code not in definitions().codes[name]]
+            fields[name] = f"Unknown_{draw(st.sampled_from(nameless))}"
         elif kind in VALUES:
             fields[name] = draw(VALUES[kind])
         elif kind == 14 and depth:

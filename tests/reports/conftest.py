@@ -9,7 +9,7 @@ import pytest
 from tests.support.report_scene import ReportScene, report_scene
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReportScene]:
     pytest.importorskip("chdb")
     folder = tmp_path_factory.mktemp("reports")

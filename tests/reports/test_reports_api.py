@@ -11,15 +11,22 @@ import aiohttp
 import httpx
 import pyarrow.parquet
 import pytest
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from pipeline.api import read_models, routes_reports
 from pipeline.api.app import make_fastapi
 from pipeline.api.client import Client
 from pipeline.api.openapi import document
 from pipeline.api.read_clickhouse import ClickHouse
-from pipeline.api.routes_reports import ComplianceAnswer, GasAnswer, ProvenanceAnswer, report_router
+from pipeline.api.routes_reports import (
+    ComplianceAnswer,
+    GasAnswer,
+    ProvenanceAnswer,
+    ReportReads,
+    report_router,
+)
 from pipeline.catalog import APPLICATIONS
+from pipeline.reports.gas import GasQuestion, gas_report
 from tests.support.report_scene import EVM, XRPL, ReportScene
 
 pytestmark = pytest.mark.xdist_group("reports")
@@ -148,6 +155,22 @@ def test_only_some_downloads_at_once(scene: ReportScene) -> None:
         if answer.status_code == 503:
             assert answer.json()["error"]["reason"] == "busy" and answer.headers["retry-after"] == "5"
     assert ask(scene, path)[0].status_code == 200
+
+
+def test_who_goes_before_the_first_byte_gives_his_place_back(scene: ReportScene) -> None:
+    async def gone(*_: Any) -> Any:
+        raise OSError("the reader has gone")
+
+    async def ask_and_go() -> bool:
+        clickhouse = ClickHouse(scene.world.port.url)
+        reads = ReportReads(clickhouse, asyncio.Semaphore(1))
+        answer = await reads.download(gas_report(GasQuestion()), "csv", "gas")
+        with pytest.raises(ClientDisconnect):
+            await answer({"type": "http", "asgi": {"spec_version": "2.4"}}, gone, gone)
+        await clickhouse.close()
+        return reads.downloads.locked()
+
+    assert not asyncio.run(ask_and_go())
 
 
 def test_what_breaks_on_its_way_never_looks_whole(scene: ReportScene) -> None:

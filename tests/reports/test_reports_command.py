@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.read_commands import show_table
 from pipeline.reports.provenance import meanings
 from tests.support.report_scene import EVM, XRPL, ReportScene
 
@@ -149,7 +151,7 @@ WRONG = [
     (("gas-report", "--format", "table", "--out", "x"), "--format: a table is for the screen"),
     (("gas-report", ""), "owner: give 1 to 256"),
     (("gas-report", "--app", "a\nb"), "app: give 1 to 256"),
-    (("provenance", ""), "asset: give 1 to 256"),
+    (("provenance", ""), "asset: name one"),
     (("compliance-export", "--from", "x", "--to", "2026-01-01", "--out", "o"), "--from: 'x' is no day"),
     (
         ("compliance-export", "--from", "2026-01-01", "--to", "2026-01-01", "--out", "o", "--format", "xls"),
@@ -169,6 +171,8 @@ WRONG = [
         ),
         "--key: gone",
     ),
+    (("gas-report", "--format", "csv", "--out", "gone/x"), "--out: gone is no directory"),
+    (("provenance", "card-1", "--format", "csv", "--out", "."), "--out: . is no file"),
     (("compliance-check", "gone"), "DIR: gone is no directory"),
     (("compliance-check", ".", "--public-key", "gone.pub"), "--public-key: gone.pub"),
 ]
@@ -184,13 +188,31 @@ def test_wrong_calls_are_one_line(run: Any, tmp_path: Path, monkeypatch: Any, wo
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_file_is_not_replaced(run: Any, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    assert "is no file" in run("gas-report", "--format", "csv", "--out", pipe, status=2).stderr
+    assert pipe.is_fifo()
+
+
+def test_people_see_what_happened(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every time and event can be read on a narrow terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = lines(run("provenance", "card-1", "--json").stdout)
+    shown = run("provenance", "card-1").stdout
+    assert len(rows) > 3 and all(row["time"].replace("T", " ")[:19] in shown for row in rows)
+
+
+def test_what_a_user_wrote_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([{"title": "[/b] [red]x \x1b]0;y\x07"}])
+    assert "[/b] [red]x �]0;y�" in capsys.readouterr().out
+
+
 def test_what_is_not_there_is_one_line(run: Any, tmp_path: Path) -> None:
     for words, said in (
         (("gas-report", "--chain", "xrpl:9"), "no chain 'xrpl:9'"),
         (("gas-report", "--data-dir", tmp_path / "gone"), "there is no data in"),
         (("gas-report", "--by", "app", "--data-dir", tmp_path / "gone"), "there is no data in"),
         (("provenance", "card-1", "--data-dir", tmp_path / "gone"), "there is no data in"),
-        (("gas-report", "--chain", EVM, "--format", "csv", "--out", tmp_path / "gone" / "x"), "No such file"),
         (("compliance-check", tmp_path), "manifest.json: there is none"),
     ):
         done = run(*words, status=1)

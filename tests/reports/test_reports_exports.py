@@ -40,7 +40,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list(pyarrow.parquet.read_table(path).to_pylist())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def exports(scene: ReportScene, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One export in each format."""
     root = tmp_path_factory.mktemp("exports")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,26 @@ def test_a_message_that_the_insert_refuses(sink: ClickHouseHistory) -> None:
     assert result.rows["transfers"] == 5
 
 
+def test_a_container_that_is_refused_and_whose_halves_are_not(
+    sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory was short for the whole, not for its halves: nothing is refused, nothing may be missing."""
+    records = chain(6, 7)
+    insert, calls = sink._client.raw_insert, 0
+
+    def short(*args: Any, **values: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise DatabaseError("Code: 173. DB::Exception: Cannot allocate. (CANNOT_ALLOCATE_MEMORY)")
+        return insert(*args, **values)
+
+    monkeypatch.setattr(sink._client, "raw_insert", short)
+    result = sink.write("e", [message(of, place) for place, of in enumerate(records)])
+    assert (result.applied, result.rows["sink_applied"], result.refused) == (7, 7, ())
+    assert found(sink) == expected(records)
+
+
 def test_what_cannot_be_read_at_all(sink: ClickHouseHistory) -> None:
     good = message(ledger(1), 0)
     wrong = {
@@ -251,8 +272,9 @@ def test_findings_and_quarantine_count_once_by_their_id(sink: ClickHouseHistory)
     ]
 
 
-def test_messages_of_an_older_schema(tmp_path: Path) -> None:
-    """Written before `debit_subject` and `credit_subject` came in: they have our defaults."""
+@contextmanager
+def _two_schemas(path: Path) -> Iterator[tuple[ClickHouseHistory, tuple[Codec, Codec]]]:
+    """A sink, and the codecs of the release before `debit_subject` and `credit_subject` came in, and of ours."""
     ours = next(schema for schema in schemas() if schema.topic_name == TRANSFERS)
     array = next(field for field in ours.raw["fields"] if field["name"] == "transfers")
     record = array["type"]["items"]
@@ -265,22 +287,51 @@ def test_messages_of_an_older_schema(tmp_path: Path) -> None:
     registry = LocalRegistry(
         [entry_of(1, older.subject, 1, older.raw), entry_of(2, ours.subject, 2, ours.raw)]
     )
-    messages = []
-    for place, schema in enumerate((older, ours)):
-        leg = {**_transfer(f"{place:032X}", "5"), "credit_subject": "thing"}
-        leg = {name: value for name, value in leg.items() if schema is ours or not name.endswith("_subject")}
-        body = Codec(registry, [schema]).encode(TRANSFERS, _transfers(place, [leg]))
-        messages.append(HistoryMessage(TRANSFERS, 0, place, 0, body))
-    sink = ClickHouseHistory(Place(path=tmp_path / "ch"), schemas(), Codec(registry, [ours]), registry)
+    sink = ClickHouseHistory(Place(path=path), schemas(), Codec(registry, [ours]), registry)
     sink.open()
     try:
+        yield sink, (Codec(registry, [older]), Codec(registry, [ours]))
+    finally:
+        sink.close()
+
+
+def test_messages_of_an_older_schema(tmp_path: Path) -> None:
+    """They have our defaults."""
+    with _two_schemas(tmp_path / "ch") as (sink, (older, ours)):
+        legs = _transfer(f"{0:032X}", "5"), {**_transfer(f"{1:032X}", "5"), "credit_subject": "thing"}
+        del legs[0]["debit_subject"], legs[0]["credit_subject"]
+        messages = [
+            HistoryMessage(TRANSFERS, 0, place, 0, codec.encode(TRANSFERS, _transfers(place, [leg])))
+            for place, (codec, leg) in enumerate(zip((older, ours), legs, strict=True))
+        ]
         assert sink.write("e", messages).applied == 2
         assert _ask(sink, "SELECT _offset, credit_subject FROM transfers ORDER BY 1") == [
             (0, ""),
             (1, "thing"),
         ]
-    finally:
-        sink.close()
+
+
+def test_what_comes_later_replaces_whatever_schema_it_has(tmp_path: Path) -> None:
+    """Two releases write side by side: a row of the older one's message does not hide that of a later message."""
+    with _two_schemas(tmp_path / "ch") as (sink, (older, ours)):
+        log = [
+            (ours, 0, "1"),
+            (older, 1, "2"),
+            (ours, 1, "3"),
+            (older, 2, "4"),
+            (ours, 2, "5"),
+            (older, 2, "6"),
+        ]
+        messages = []
+        for place, (codec, block, amount) in enumerate(log):
+            leg = _transfer(f"{block:032X}", amount)
+            if codec is older:
+                del leg["debit_subject"], leg["credit_subject"]
+            record = {**_transfers(block, [leg]), "chunk": place}
+            messages.append(HistoryMessage(TRANSFERS, 0, place, 0, codec.encode(TRANSFERS, record)))
+        assert sink.write("e", messages).applied == len(log)
+        amounts = sink.query("SELECT toString(amount) AS n FROM transfers ORDER BY block")
+        assert [row["n"] for row in amounts] == ["1", "3", "6"]
 
 
 def test_a_wrong_query_is_one_clear_line(sink: ClickHouseHistory) -> None:

@@ -227,6 +227,8 @@ def test_titles_are_text(client: httpx.Client) -> None:
         ("/static/../pages.py", 404),
         ("/assets/card-1?skip=-1", 422),
         ("/assets/card-1?skip=99999999999", 422),
+        ("/assets/card-1?skip=000000001000000000000", 422),
+        (f"/assets/card-1?skip=0{'0' * 9}{'9' * 5000}", 422),
         (f"/assets/{'x' * 600}", 422),
         ("/gas?by=colour", 422),
         ("/gas?period=own&from=never", 422),

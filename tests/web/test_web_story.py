@@ -1,5 +1,6 @@
 """What the pages make of rows, without a server: timelines, hand-overs, graphs, sums, charts."""
 
+import asyncio
 from datetime import date
 from xml.etree import ElementTree
 
@@ -173,6 +174,15 @@ def test_whose_gas_a_key_shows():
         assert raised.value.status == 403
 
 
+def test_an_evm_address_may_be_in_any_case():
+    class Asked:
+        async def rows(self, sql, values):
+            assert values["owner"] == "0x" + "ab" * 20
+            return []
+
+    assert asyncio.run(gas.ask(Asked(), gas.asked({"owner": "0X" + "aB" * 20}, date(2026, 1, 31)))) == []
+
+
 def test_sums_are_exact():
     wei = {"required": str(3 * 10**30), "paid_by_treasury": str(10**30), "transactions": 1}
     assert gas.covered(wei) == "33.33 %"
@@ -192,7 +202,7 @@ def test_shares_where_all_holders_are_shown():
 @pytest.mark.parametrize("draw", [charts.bars, charts.columns, charts.steps])
 def test_charts_carry_nothing_of_their_own(draw):
     """No script, style or id; names of users are text and nothing else."""
-    evil = "<script>alert(1)</script>"
+    evil = "<script>alert(1)</script>\x01\x00\ud800"
     svg = draw([evil, "b"], {"one": [10**30, 5], "two": [1, 2]}, f'x" onload="{evil}')
     names = {node.tag.rpartition("}")[2] for node in ElementTree.fromstring(svg).iter()}
     assert names <= {"svg", "g", "rect", "path", "text", "circle", "line"}
