@@ -25,6 +25,8 @@ from sinks.clickhouse_commits import COMMIT_TABLES
 from sinks.ddl_shape import documented
 from sinks.views import views
 
+pytestmark = pytest.mark.xdist_group("access")  # one fixture for them all
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy" / "clickhouse"
 ROLES = FOLDER / "initdb" / "10-roles.sql"

@@ -19,6 +19,8 @@ from sinks.audit_store import CREATE
 from tests.deploy.test_deploy_files import exported
 from tests.support.report_scene import ReportScene, report_scene
 
+pytestmark = pytest.mark.xdist_group("grafana")  # one fixture for them all
+
 FOLDER = Path(__file__).parents[2] / "deploy" / "grafana"
 BOARDS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))

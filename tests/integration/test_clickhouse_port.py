@@ -23,6 +23,8 @@ from sinks.clickhouse import ClickHouseHistory
 from sinks.clickhouse_client import READ_SETTINGS, Place, QueryError, Reading
 from tests.support.history import chain, history, message
 
+pytestmark = pytest.mark.xdist_group("clickhouse-port")  # one fixture for them all
+
 LEDGERS = 40
 NASTY = [
     "",

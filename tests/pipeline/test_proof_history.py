@@ -27,6 +27,8 @@ from tests.pipeline.test_xrpl_proof import standalone
 from tests.support.history import history, ledger, message
 from tests.support.proof_reader import read_proof
 
+pytestmark = pytest.mark.xdist_group("proofs")  # one fixture for them all
+
 BLOCKS = "evm.blocks.v1"
 WHOLE = {"mainnet-1755635": "eip155:1", "test-54": "eip155:3503995874084926"}
 PART = "anvil-types"  # of which the history keeps three transactions

@@ -18,6 +18,8 @@ from schemas.codec import Codec
 from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
 from tests.support.audit_world import BLOCKS, EVM, LEDGERS, TABLES, TRANSFERS, XRPL, AuditWorld, audit_world
 
+pytestmark = pytest.mark.xdist_group("audit")  # one fixture for them all
+
 SEED = 20261121
 WAIT = "SETTINGS mutations_sync = 2"
 

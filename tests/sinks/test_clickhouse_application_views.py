@@ -9,6 +9,8 @@ from sinks.views import views
 from tests.support.read_scene import TREASURY_TX, case, play
 from tests.support.read_world import World, world
 
+pytestmark = pytest.mark.xdist_group("application-views")  # one fixture for them all
+
 OURS = {
     "asset_states", "asset_history", "user_history", "gas_of_users", "positions", "ledger_events", "position_timeline",
     "authorizations", "event_status", "asset_analytics", "application_current", "provenance", "position_provenance",

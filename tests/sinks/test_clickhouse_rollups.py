@@ -28,6 +28,8 @@ from tests.support.evm_story import CHAIN, Story
 from tests.support.history import ASSETS, LEDGERS, TRANSFERS, history, ledger, message, transaction
 from tests.support.recorded import posting, recorded_blocks
 
+pytestmark = pytest.mark.xdist_group("rollups")  # one fixture for them all
+
 VERDICTS = "chains.verdicts.v1"
 XRPL = "xrpl:test"
 Row = dict[str, Any]

@@ -14,6 +14,8 @@ from tests.support.history import ASSETS, LEDGERS, ledger
 from tests.support.read_scene import case, play, registered
 from tests.support.read_world import World, world
 
+pytestmark = pytest.mark.xdist_group("provenance")  # one fixture for them all
+
 CHAIN = "xrpl:0"
 TOKEN = f"{CHAIN}/nft:{'0008' + 'A' * 60}"
 MINT_TX, SEND_TX, FEE_TX, LAST_TX = "1" * 64, "2" * 64, "4" * 64, "5" * 64
