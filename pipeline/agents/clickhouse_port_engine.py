@@ -145,7 +145,7 @@ class Engine:
                 fit = ";" not in query.sql  # one statement leaves the session as it was
             finally:
                 if not (fit and self._keep(key, session)):
-                    await asyncio.shield(self.run(None, session.handle.close))
+                    await self.run(None, session.handle.close)
         finally:
             self._running -= 1
             self._free.release()

@@ -2,7 +2,6 @@
 
 import asyncio
 import http.client
-import os
 import threading
 import time
 import urllib.error
@@ -291,10 +290,6 @@ def test_the_asynchronous_client(port: ClickHousePort) -> None:
     assert asyncio.run(asked()) == list(range(20))
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TIDEBOOK_LONG"),
-    reason="chDB sometimes dies of it, and all of this process with it: TIDEBOOK_LONG=1",
-)
 def test_who_takes_nothing_is_left(
     port: ClickHousePort, sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
