@@ -44,7 +44,7 @@ def test_a_table_of_an_earlier_release_tells_parts_apart(tmp_path: Path) -> None
         client = sink._client
         key = "chain_number, contract, asset, block_number, block_hash, transaction_index, row_number"
         client.command(
-            f"CREATE TABLE old ENGINE = ReplacingMergeTree PARTITION BY tuple() ORDER BY ({key}) AS "
+            f"CREATE TABLE old ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(time) ORDER BY ({key}) AS "
             "SELECT * EXCEPT (part) FROM evm_transfers"
         )
         client.command("DROP TABLE evm_transfers SYNC")
