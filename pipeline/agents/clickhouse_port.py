@@ -209,7 +209,8 @@ async def _stream(
         if request.transport is not None:
             request.transport.abort()  # what it did not take is not kept for it
     finally:
-        await engine.run(None, blocks.close)  # to its end, also when we are cancelled: then the handle is closed
+        # to its end, also when we are cancelled: then the handle is closed
+        await engine.run(None, blocks.close)
     return response
 
 
