@@ -63,6 +63,32 @@ def open_history(settings: Settings, role: str = "history") -> Any:
     return history
 
 
+def books_that_answer(settings: Settings) -> Any:
+    """`open_books`; the embedded ones can be read by other processes as long as they are open."""
+    books = open_books(settings)
+    if settings.tigerbeetle_addresses:
+        return books
+    from sinks.books_reading import SOCKET, AnsweringBooks
+
+    path = settings.data_dir / SOCKET
+    try:
+        return AnsweringBooks(books, path)
+    except OSError as error:  # no reason not to keep books
+        sys.stderr.write(f"tidebook work books: {path}: nobody else can read the books: {error}\n")
+        return books
+
+
+def books_to_read(settings: Settings) -> Any:
+    """The cluster, or the embedded books of the role that runs; None where there are none. Raises BooksError."""
+    if settings.tigerbeetle_addresses:
+        return open_books(settings)
+    if not settings.books_dir.exists():
+        return None
+    from sinks.books_reading import SOCKET, AskedBooks
+
+    return AskedBooks(settings.data_dir / SOCKET)
+
+
 def open_reading(settings: Settings) -> Any:
     """The history to be read: where `tidebook up` runs on the data directory, through it. Opened."""
     told = None if settings.clickhouse_url else running(settings.data_dir)
@@ -74,18 +100,17 @@ def open_reading(settings: Settings) -> Any:
 
 
 def make_auditing(settings: Settings, codec: Codec) -> Auditing | None:
-    """The continuous audit of the settings; the books are asked where they are a cluster's."""
+    """The continuous audit of the settings."""
     if not settings.audit_every_s:
         return None
     from sinks.clickhouse_client import Place
 
     url = settings.clickhouse_url
-    books = (lambda: open_books(settings)) if settings.tigerbeetle_addresses else None
     return Auditing(
         Place(url=url) if url else Place(path=settings.clickhouse_dir),
         codec,
         Every(settings.audit_every_s, settings.audit_whole_every_s),
-        books,
+        lambda: books_to_read(settings),
     )
 
 
@@ -93,7 +118,7 @@ def make_role(name: str, settings: Settings) -> Role:
     """One role by name: books, assets or history."""
     codec = make_codec(settings)
     if name == "books":
-        return BooksRole(lambda: open_books(settings), codec, settings.applications_dir)
+        return BooksRole(lambda: books_that_answer(settings), codec, settings.applications_dir)
     if name == "history":
         embedded = settings.clickhouse_port and not settings.clickhouse_url
         served = (settings.clickhouse_dir, settings.clickhouse_port) if embedded else None

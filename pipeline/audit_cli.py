@@ -34,7 +34,7 @@ def audit(
     Offsets of every topic = rows in its tables + refused ones in quarantine · no row twice · rows as they were when
     they were first audited · blocks' own counts, fees and coins · balance before + change = balance after · roll-ups =
     sums of their rows · transfers and accounts = the books. Works on a stopped data directory, where the results are
-    kept in the table `audits`, and through a running `tidebook up`, where only a cluster's books can be asked.
+    kept in the table `audits`, and through a running `tidebook up`, whose books role answers for the books.
 
     Exit status: 0 all is well · 1 something is not, and which offsets, blocks or accounts · 2 the call was wrong.
     """

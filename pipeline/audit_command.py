@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from pipeline.app import open_books
+from pipeline.app import books_to_read, open_books
 from pipeline.domain.audit import CHECKS, Result
 from pipeline.running import running
 from pipeline.settings import Settings
@@ -117,13 +117,10 @@ def _stores(settings: Settings) -> Iterator[_Stores]:
 
 def _books(settings: Settings, live: bool) -> tuple[Any, str]:
     """The books, or why they can't be asked."""
-    if not settings.tigerbeetle_addresses:
-        if live:
-            return None, "the embedded books are in use by what runs: stop it to have them audited too"
-        if not settings.books_dir.exists():
-            return None, f"there are no books in {settings.data_dir}"
+    if not settings.tigerbeetle_addresses and not settings.books_dir.exists():
+        return None, f"there are no books in {settings.data_dir}"
     try:
-        return open_books(settings), ""
+        return books_to_read(settings) if live else open_books(settings), ""
     except BooksError as error:
         return None, str(error)
 
@@ -139,12 +136,7 @@ def _show(told: Told, why_no_books: str) -> None:
     console = Console()
     console.print(_ranges(told))
     console.print(_others(told))
-    for one in told.results:
-        if one.ok is None:
-            why = (
-                why_no_books if one.check == "accounts" and why_no_books else str(one.evidence.get("why", ""))
-            )
-            console.print(f"[yellow]not looked at[/] {one.check} {escape(one.name)}: {escape(why)}")
+    _show_unlooked(console, told, why_no_books)
     wrong = told.findings
     for one in wrong[:SHOWN]:
         console.print(f"[bold red]{one.check}[/] [red]{escape(one.name)}[/]: {escape(_why(one))}")
@@ -154,6 +146,18 @@ def _show(told: Told, why_no_books: str) -> None:
         console.print(f"  {check}: {CHECKS[check].demands}. To do: {CHECKS[check].mend}.")
     if not wrong:
         console.print(f"[green]✓[/] {len(told.results)} results, nothing is wrong")
+
+
+def _show_unlooked(console: Console, told: Told, why_no_books: str) -> None:
+    """One line per check and reason, with the first scope."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for one in told.results:
+        if one.ok is None:
+            why = why_no_books if one.check == "accounts" else ""
+            names.setdefault((one.check, why or str(one.evidence.get("why", ""))), []).append(one.name)
+    for (check, why), (first, *others) in names.items():
+        more = f" and {len(others)} more" if others else ""
+        console.print(f"[yellow]not looked at[/] {check} {escape(first)}{more}: {escape(why)}")
 
 
 def _why(one: Result) -> str:
@@ -192,7 +196,7 @@ def _others(told: Told) -> Table:
     table = Table("check", "of", "", "looked at")
     for one in told.results:
         if one.check not in _RANGE_CHECKS and one.ok:
-            table.add_row(one.check, one.name, "[green]✓[/]", one.found)
+            table.add_row(one.check, escape(one.name), "[green]✓[/]", escape(one.found))
     return table
 
 

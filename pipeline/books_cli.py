@@ -13,8 +13,6 @@ from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.books_args import (
     account_code,
@@ -30,6 +28,7 @@ from pipeline.domain.account import LEDGER_IDS, AccountCode
 from pipeline.domain.flows.accounts import ANCHORS, CHAIN
 from pipeline.domain.flows.events import FlowEvent, Kind
 from pipeline.settings import Settings, SettingsError, read_settings
+from pipeline.terminal import show_table
 
 books_app = typer.Typer(
     no_args_is_help=True,
@@ -378,15 +377,7 @@ def _rows(rows: Any, json: bool, line: Callable[[Mapping[str, Any]], str] | None
             }
             sys.stdout.buffer.write(orjson.dumps(text, option=orjson.OPT_APPEND_NEWLINE, default=str))
         return
-    if not found:
-        print("no rows")
-        return
-    if line is not None:
+    if found and line is not None:
         print("\n".join(map(line, found)))
-        return
-    table = Table()
-    for column in found[0]:
-        table.add_column(column, overflow="fold")
-    for row in found:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
+    else:
+        show_table(found)

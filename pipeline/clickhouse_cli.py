@@ -21,7 +21,7 @@ def clickhouse_plan(data_dir: DataDir = None, json: AsJson = False) -> None:
     end of a sorting key). keep: a difference that stays and changes no answer. refuse: it would touch rows that
     are there (another type, order or partition key, a column that no schema has any more).
 
-    Exit status: 0 all may be done · 1 something is refused, or the place can't be asked.
+    Exit status: 0 all may be done · 1 something is refused, or the place can't be asked · 2 there is no data directory.
     """
     from pipeline.clickhouse_command import plan_clickhouse
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipeline.running import running
 from pipeline.settings import Settings
+from pipeline.terminal import cell
 from schemas.loader import schemas
 from sinks.clickhouse_client import WRITE_SETTINGS, DirectoryInUse, Place, one_line
 from sinks.clickhouse_plan import Change, MigrationRefused, Note, Refusal, Step, pending, plan
@@ -26,7 +27,12 @@ _LOCK_WAIT_S = 1.0
 
 
 def plan_clickhouse(settings: Settings, as_json: bool) -> int:
-    """`tidebook clickhouse plan`: what `apply` would do; 1 where something is refused. Changes nothing."""
+    """`tidebook clickhouse plan`: what `apply` would do; 1 where something is refused, 2 where no place is.
+    Changes nothing."""
+    if not settings.clickhouse_url and not settings.data_dir.is_dir():
+        where = f"there is no data directory {settings.data_dir}"
+        sys.stderr.write(f"tidebook: {where}: name it with --data-dir, or set TIDEBOOK_CLICKHOUSE_URL\n")
+        return 2
     try:
         if not settings.clickhouse_url and not settings.clickhouse_dir.exists():
             found = plan(wanted_tables(schemas()), fixed_tables(), views(), {})
@@ -91,7 +97,7 @@ def _print(found: Sequence[Step], as_json: bool) -> None:
         return
     table = Table("action", "table or view", "what", title_justify="left")
     for step in found:
-        table.add_row(_WORDS[type(step)], step.table, step.what)
+        table.add_row(*map(cell, (_WORDS[type(step)], step.table, step.what)))
     Console().print(table)
 
 

@@ -20,12 +20,13 @@ from rich.table import Table
 from pipeline.app import ROLES, open_books, open_history
 from pipeline.demo import Run, default_recording, identify, owned, run_pipeline
 from pipeline.domain.decode.xrpl_errors import RecordedError
-from pipeline.ingest.chains import Chain, ChainError
-from pipeline.report import NOT_APPLICABLE, alerts_of, make_report, no_report
+from pipeline.ingest.chains import ChainError
+from pipeline.report import NOT_APPLICABLE, alerts_of, gas_payers, make_report, no_report
 from pipeline.report_evm import all_hold, make_evm_report, whole_evm_report
+from pipeline.reports.provenance import provenance
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
-from sinks import exports
+from pipeline.terminal import cell
 from sinks.clickhouse_client import QueryError
 
 NETWORK = re.compile(r"(xrpl:)?[A-Za-z0-9.-]{1,64}")
@@ -207,25 +208,22 @@ def _ledgers_report(run: Run, books: Any, history: Any) -> dict[str, Any]:
     if run.chain is None:
         return {**no_report(), "gas_report": [], "provenance_asset": None, "provenance": []}
     report = make_report(books, history, run.chain.name, run.chain.number)
-    report["gas_report"] = _first(history, exports.gas_report(run.chain.number), 5)
-    report["provenance_asset"], report["provenance"] = _one_story(history, run.chain)
+    report["gas_report"] = gas_payers(history, run.chain.number)
+    report["provenance_asset"], report["provenance"] = _one_story(history, run.chain.number)
     return report
 
 
-def _first(history: Any, question: exports.Export, rows: int) -> list[dict[str, Any]]:
-    return list(islice(question.shape(history.query(question.sql, question.parameters)), rows))
-
-
-def _one_story(history: Any, chain: Chain) -> tuple[str | None, list[dict[str, Any]]]:
+def _one_story(history: Any, chain_number: int) -> tuple[str | None, list[dict[str, Any]]]:
     """The provenance of the NFT that moved most."""
     moved = list(history.query(
-        f"SELECT asset, count() AS moves FROM asset_changes WHERE chain_number = {chain.number} AND kind = 'nft'"
+        f"SELECT asset, count() AS moves FROM asset_changes WHERE chain_number = {chain_number} AND kind = 'nft'"
         " AND finality != 'retracted' GROUP BY asset ORDER BY moves DESC, asset LIMIT 1"
     ))  # fmt: skip
     if not moved:
         return None, []
     asset = moved[0]["asset"]
-    return asset, _first(history, exports.provenance(asset, chain.name), 20)
+    story = provenance(asset)
+    return asset, list(islice(history.query(story.sql, story.parameters), 20))
 
 
 def _wait(run: Run) -> None:
@@ -251,7 +249,7 @@ def _print(report: dict[str, Any], run: Run) -> None:
     console.print(table)
     if report["alerts"]:
         told = ", ".join(f"{row['rule']} ({row['severity']}) x {row['count']}" for row in report["alerts"])
-        console.print(f"Alerts: {told}", highlight=False)
+        console.print(cell(f"Alerts: {told}"))
     _print_gas(report["gas_report"], "drops")
     for chain in report.get("evm", {}).get("chains", {}).values():
         _print_gas(chain["gas_report"], f"wei, {chain['chain']}")
@@ -344,8 +342,6 @@ def _print_next(report: dict[str, Any], run: Run) -> None:
         *(() if run.chain else (f"tidebook gas-report{where}",)),
         f'tidebook query "SELECT standard, count() FROM evm_transfers GROUP BY standard ORDER BY 2 DESC"{where}',
     )
-    console.print(
-        f"Data: {run.settings.data_dir} (books, clickhouse, chains, logs). Ask next:", highlight=False
-    )
+    console.print(cell(f"Data: {run.settings.data_dir} (books, clickhouse, chains, logs). Ask next:"))
     for command in (*(ledgers if run.chain else ()), *(evm if run.evm_ingest else ())):
-        console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print(cell(f"  {command}"), soft_wrap=True)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from pipeline.api.keys import Key, KeyFault, Keys
 from pipeline.settings import Settings
+from pipeline.terminal import cell
 
 KEYS_FILE = "keys.db"
 
@@ -50,7 +51,7 @@ def list_keys(settings: Settings, as_json: bool) -> int:
         table = Table(*(rows[0] if rows else ("no keys: `tidebook keys create` makes one",)))
         for row in rows:
             table.add_row(
-                *(" ".join(value) if isinstance(value, list) else str(value) for value in row.values())
+                *(cell(" ".join(value) if isinstance(value, list) else value) for value in row.values())
             )
         Console().print(table)
         return 0

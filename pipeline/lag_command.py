@@ -45,6 +45,7 @@ from pipeline.domain.lag_look import Mark
 from pipeline.ingest_telling import wrong
 from pipeline.lag.watch import NoBroker, Target, find_target, watching
 from pipeline.settings import Settings
+from pipeline.terminal import cell
 from topics.broker import BrokerError
 from topics.schema_registry import RegistryError
 
@@ -258,8 +259,8 @@ def _rendered(report: Report) -> Iterator[RenderableType]:
         yield _chains_table(report)
     yield _roles_table(report)
     yield f"quarantined {report.quarantined}, alerts {report.alerts}"
-    yield from (f"[red]{_plain(line)}[/red]" for line in report.unhealthy)
-    yield from (f"[yellow]{_plain(line)}[/yellow]" for line in report.problems)
+    yield from (cell(line, "red") for line in report.unhealthy)
+    yield from (cell(line, "yellow") for line in report.problems)
 
 
 def _table(*columns: str) -> Table:
@@ -280,7 +281,7 @@ def _chains_table(report: Report) -> Table:
         for number, (stage, mark) in enumerate(chain.stages.items()):
             figures = [_text(mark.block if mark else None), *map(_text, chain.behind(mark))]
             state = _state(chain.state) if stage == INGESTED else ""
-            table.add_row("" if number else chain.chain, stage, *figures, state)
+            table.add_row("" if number else cell(chain.chain), stage, *figures, state)
         if chain.verdict:
             accepted = f"{chain.verdict.gaps} gaps accepted" if chain.verdict.gaps else ""
             table.add_row("", "verified up to", _text(chain.verdict.verified_up_to), "", "", accepted)
@@ -313,11 +314,6 @@ def _text(value: Any) -> str:
 
 def _state(state: State) -> str:
     return f"[{COLOURS.get(state, 'red')}]{state.value}[/]"
-
-
-def _plain(line: str) -> str:
-    """No markup of rich's in what others wrote."""
-    return line.replace("[", "\\[")
 
 
 def _print_json(report: Report, target: Target) -> None:

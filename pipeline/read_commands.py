@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pipeline.app import open_books, open_reading
 from pipeline.domain.decode.xrpl_address import decode_account
 from pipeline.ingest.chains import Chain, ChainError, ChainRegister
 from pipeline.report import book_balances
 from pipeline.settings import Settings
+from pipeline.terminal import show_table
 from sinks import exports
 from sinks.clickhouse_client import DirectoryInUse, QueryError
 
@@ -156,29 +154,6 @@ def _print(rows: Any, as_json: bool) -> int:
     except (ReadError, DirectoryInUse, QueryError, RuntimeError) as error:
         return wrong(str(error), 1)
     return 0
-
-
-def show_table(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rows for people."""
-    console = Console()
-    shown = list(rows)
-    if not shown:
-        console.print("no rows")
-        return
-    table = Table()
-    for column in shown[0]:
-        table.add_column(column, overflow="fold")
-    for row in shown:
-        table.add_row(*map(cell, row.values()))
-    console.print(table)
-
-
-def cell(value: Any) -> Text:
-    """A value as it is: no markup in it counts, and what would move a terminal's cursor is shown as a mark."""
-    told = "" if value is None else str(value)
-    return Text(
-        "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in told)
-    )
 
 
 def wrong(message: str, status: int = 2) -> int:

@@ -111,6 +111,13 @@ def alerts_of(history: Any, chains: Sequence[str]) -> list[dict[str, Any]]:
     return list(history.query(question, {"chains": [*chains, ""]}))
 
 
+def gas_payers(history: Any, chain_number: int) -> list[dict[str, Any]]:
+    """Rows of the view `gas_report`: who paid most on a chain, five of them."""
+    return list(history.query(
+        f"SELECT * FROM gas_report WHERE chain_number = {chain_number} ORDER BY fee_paid DESC, owner LIMIT 5"
+    ))  # fmt: skip
+
+
 def _net(balances: list[AccountBalance], *codes: AccountCode, native: str | None = None) -> int:
     return sum(b.units for b in balances if b.code in codes and native in (None, b.asset))
 

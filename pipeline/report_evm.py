@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import islice
 from typing import Any, Final
 
 from pipeline.domain.account import AccountCode, TransferCode
@@ -18,8 +17,7 @@ from pipeline.domain.balances import AccountBalance
 from pipeline.domain.decode.evm_gas import DEPOSIT_TYPES
 from pipeline.domain.decode.evm_transfers import ZERO_ADDRESS
 from pipeline.domain.evm_asset import asset_key, native_key
-from pipeline.report import NOT_APPLICABLE, Verdict, book_balances, books_equal_history
-from sinks import exports
+from pipeline.report import NOT_APPLICABLE, Verdict, book_balances, books_equal_history, gas_payers
 
 UNBOOKED: Final = str(1 << 128)  # from this amount on a transfer is in history alone
 Told = Mapping[str, tuple[int, int]]  # hash of a published block → its transactions and logs
@@ -65,7 +63,7 @@ def make_evm_report(books: Any, history: Any, chain: str, number: int, told: Tol
             "evm_books_equal_chain": _books_equal_chain(balances, chain, history, where, over),
             "evm_books_equal_history": books_equal_history(balances, history, number),
         },
-        "gas_report": _first(history, exports.gas_report(number), 5),
+        "gas_report": gas_payers(history, number),
     }  # fmt: skip
 
 
@@ -213,7 +211,3 @@ def _books_equal_chain(
     held = {(one.asset, one.owner): one.units for one in balances if one.code == AccountCode.HOLDER}
     keys = {key for key in (*told, *held) if key[0] not in over}
     return all(told.get(key, 0) == held.get(key, 0) for key in keys) if keys else NOT_APPLICABLE
-
-
-def _first(history: Any, question: exports.Export, rows: int) -> list[dict[str, Any]]:
-    return list(islice(question.shape(history.query(question.sql, question.parameters)), rows))

@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pipeline.ingest.chains import ChainError, ChainRegister
-from pipeline.read_commands import ReadError, cell, history_of, show_table, wrong
+from pipeline.read_commands import ReadError, history_of, wrong
 from pipeline.reports import compliance, gas, provenance
 from pipeline.reports.coins import GAS
 from pipeline.reports.files import ExportError, check_export, text, write_export, write_query
 from pipeline.reports.manifest import ManifestError, new_key, private_key, public_key
 from pipeline.reports.question import BadQuestion, Report, one_of, period
 from pipeline.settings import Settings
+from pipeline.terminal import cell, show_table
 from sinks.clickhouse_client import DirectoryInUse, QueryError
 from sinks.raw_format import columns, exactly
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.settings import Settings
+from pipeline.terminal import cell
 from schemas.registry import local_registry
 from topics.schema_registration import Row, failed, register_all
 from topics.schema_registry import SETTING, Client, RegistryError
@@ -43,7 +44,7 @@ def register_schemas(settings: Settings, dry_run: bool, as_json: bool) -> int:
 
 
 def _print(rows: Sequence[Row], address: str, dry_run: bool) -> None:
-    table = Table(title=f"schemas in {address}", title_justify="left")
+    table = Table(title=cell(f"schemas in {address}"), title_justify="left")
     table.add_column("subject", no_wrap=True)
     table.add_column("state", no_wrap=True)
     table.add_column("level", overflow="fold")
@@ -52,7 +53,7 @@ def _print(rows: Sequence[Row], address: str, dry_run: bool) -> None:
     for row in rows:
         numbers = (row.version, row.local_id, row.id, row.registry_version)
         told = ("–" if number is None else str(number) for number in numbers)
-        table.add_row(row.subject, row.state, row.compatibility or "–", *told)
+        table.add_row(*map(cell, (row.subject, row.state, row.compatibility or "–", *told)))
     Console().print(table)
     counts = Counter(row.state for row in rows)
     said = ", ".join(f"{count} {state}" for state, count in counts.items())

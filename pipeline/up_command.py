@@ -20,6 +20,7 @@ from pipeline.ingest.xrpl.address import AddressError, parse_addresses
 from pipeline.ingest_telling import wrong
 from pipeline.settings import Settings
 from pipeline.supervisor import ChildFailed, Supervisor
+from pipeline.terminal import cell
 from pipeline.up import INGEST, INGEST_EVM, SERVE, Up, accepted, run_up
 from topics.apply import TopicsRefused
 from topics.broker import BrokerError
@@ -60,16 +61,16 @@ async def _shown(up: Up) -> None:
         def line(up: Up, seconds: float) -> None:
             if seconds - told[0] >= LINE_S:
                 told[0] = seconds
-                console.print(_line(up, seconds), highlight=False, soft_wrap=True)
+                console.print(cell(_line(up, seconds)), soft_wrap=True)
 
         def first_line(up: Up, seconds: float) -> None:
             """How to ask the history, once: then the line now and then."""
             if told[0] < 0 and ways_in(up):
-                console.print(ways_in(up), highlight=False, soft_wrap=True)
+                console.print(cell(ways_in(up)), soft_wrap=True)
             line(up, seconds)
 
         await run_up(up, first_line)
-    console.print(_line(up, None), highlight=False, soft_wrap=True)
+    console.print(cell(_line(up, None)), soft_wrap=True)
 
 
 def ways_in(up: Up) -> str:
@@ -145,9 +146,10 @@ def _blocks(told: Mapping[str, Any]) -> str:
 def _table(up: Up, seconds: float) -> Table:
     sources = [source for source in (up.node_url or up.settings.xrpl_urls, ", ".join(up.evm)) if source]
     table = Table(
-        title=f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   api {up.api}   holdings {up.web}   "
-        f"history {up.clickhouse_url or 'on its server'}   "
-        "Ctrl-C ends",
+        title=cell(
+            f"tidebook up  {seconds:.0f} s   chains {'; '.join(sources)}   api {up.api}   holdings {up.web}   "
+            f"history {up.clickhouse_url or 'on its server'}   Ctrl-C ends"
+        ),
         title_justify="left",
     )
     for column in ("role", "block", "messages behind", "said"):
@@ -164,13 +166,12 @@ def _table(up: Up, seconds: float) -> Table:
         said = f"OPEN GAP {gap[0]}-{gap[1]}" if gap else told.get("stopped") or ""
         if name == INGEST_EVM:
             for chain, of in _evm_chains(up).items():
-                table.add_row(f"ingest {chain}", str(of.get("block", "")), "", said or _blocks(of))
+                table.add_row(*map(cell, (f"ingest {chain}", of.get("block", ""), "", said or _blocks(of))))
             continue
         if name == SERVE:
             said = said or _serving(up)
         if name == INGEST:
             said = said or f"verified up to {told.get('verified_up_to', -1)}"
-        table.add_row(
-            name, str(told.get("block", "")), _behind(supervisor, name) if name in ROLES else "", said
-        )
+        behind = _behind(supervisor, name) if name in ROLES else ""
+        table.add_row(*map(cell, (name, told.get("block", ""), behind, said)))
     return table

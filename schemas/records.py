@@ -403,6 +403,19 @@ class EventOutcome(TypedDict):
     detail: str
     # Event time.
     at: int
+    # Applied events of assets: application that told it, or else whose asset it is of; empty for none. Null
+    # of others, and of what earlier releases have told.
+    app_id: str | None
+    # Applied events of assets: who acted; null where a service did.
+    user_id: str | None
+    # SOLD and gas in managed custody: currency of the amounts; else empty.
+    currency: str
+    # SOLD: what was paid, price × units, an exact decimal.
+    volume: str
+    # Gas in managed custody: what it cost, in the currency's smallest unit.
+    gas_required: str
+    # Part of it that the treasury paid.
+    gas_paid_by_treasury: str
 
 
 class ApplicationState(TypedDict):

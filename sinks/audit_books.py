@@ -40,9 +40,12 @@ class Sums(NamedTuple):
     credits: int
 
 
-def check_books(ask: Ask, books: Books, full: bool, chain: str = "") -> Iterator[Result]:
-    """Accounts and transfers of all chains, or of one; `full`: every transfer, else always the same sample."""
-    yield from _accounts(ask, books, chain)
+def check_books(ask: Ask, books: Books, full: bool, chain: str = "", live: bool = False) -> Iterator[Result]:
+    """Accounts and transfers of all chains, or of one; `full`: every transfer, else always the same sample.
+
+    `live`: the history is being written, one asset may be further than another.
+    """
+    yield from _accounts(ask, books, chain, live)
     where = [f"chain = {literal(chain)}"] if chain else []
     if not full:
         all_of_them = "SELECT count() FROM transfers"
@@ -50,12 +53,13 @@ def check_books(ask: Ask, books: Books, full: bool, chain: str = "") -> Iterator
     yield from check_legs(ask, books, " AND ".join(where), "transfers" if full else "transfers looked up")
 
 
-def _accounts(ask: Ask, books: Books, chain: str) -> Iterator[Result]:
+def _accounts(ask: Ask, books: Books, chain: str, live: bool) -> Iterator[Result]:
     known: set[bytes] = set()
     looked: dict[str, int] = {}
     wrong: dict[str, int] = {}
+    behind: dict[str, int] = {}
     rows = iter(ask(_account_sums(chain)))
-    horizon = _Horizon(ask, books)
+    horizon = _Horizon(ask, books, live)
     while part := list(islice(rows, BATCH_MAX)):
         refs = [AccountRef(row["asset"], int(row["code"]), row["owner"], row["subject"]) for row in part]
         ids = [account_id(ref) for ref in refs]
@@ -70,7 +74,8 @@ def _accounts(ask: Ask, books: Books, chain: str) -> Iterator[Result]:
                 continue
             result = _difference(ask, books, horizon, name, ref, told, found)
             wrong[name] = wrong.get(name, 0) + (result.ok is False)
-            if wrong[name] <= SHOWN:
+            behind[name] = behind.get(name, 0) + (result.ok is None)
+            if (behind if result.ok is None else wrong)[name] <= SHOWN:
                 yield result
     if not chain:
         for result in _unknown(books, known, horizon):
@@ -102,27 +107,32 @@ def _int(data: bytes) -> int:
 
 
 class _Horizon:
-    """How far the history has a chain's transfers: when the books took the last of them (their timestamp)."""
+    """How far the history has a chain's transfers, or those of each of its books: when the books took the last one.
 
-    def __init__(self, ask: Ask, books: Books) -> None:
-        self._ask, self._books = ask, books
-        self._known: dict[int, int] = {}
+    Within a book the history has them in the books' order, for they come in one partition; across books it may not.
+    """
 
-    def of(self, chain_number: int) -> int:
-        """0 where the history has none."""
-        if chain_number not in self._known:
+    def __init__(self, ask: Ask, books: Books, by_book: bool) -> None:
+        self._ask, self._books, self._by_book = ask, books, by_book
+        self._known: dict[tuple[int, int], int] = {}
+
+    def of(self, chain_number: int, book: int) -> int:
+        """A timestamp of the books; 0 where the history has none."""
+        key = chain_number, book if self._by_book else 0
+        if key not in self._known:
+            where = f"chain_number = {int(chain_number)}{f' AND book = {int(book)}' if self._by_book else ''}"
             last = self._ask(
-                f"SELECT transfer_id FROM transfers WHERE chain_number = {int(chain_number)} AND status != 'refused'"
+                f"SELECT transfer_id FROM transfers WHERE {where} AND status != 'refused'"
                 f" ORDER BY block DESC, transaction_index DESC LIMIT {BATCH_MAX} SETTINGS final = 1"
             )
             ids = b"".join(_ident(row) for row in last)
             rows = TRANSFER_STRUCT.iter_unpack(self._books.lookup_transfers_packed(ids))
-            self._known[chain_number] = max((row[12] for row in rows), default=0)
-        return self._known[chain_number]
+            self._known[key] = max((row[12] for row in rows), default=0)
+        return self._known[key]
 
     def all_beyond(self, rows: Sequence[tuple[Any, ...]]) -> bool:
-        """Were all of these transfers booked after what the history has of their chains?"""
-        return bool(rows) and all(row[12] > self.of(row[7]) for row in rows)
+        """Were all of these transfers booked after what the history has of theirs?"""
+        return bool(rows) and all(row[12] > self.of(row[7], row[9]) for row in rows)
 
 
 def _ident(row: Mapping[str, Any]) -> bytes:

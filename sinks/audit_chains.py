@@ -198,7 +198,7 @@ def _evm_changes_count(blocks: Blocks) -> str:
 
 
 def _evm_blocks(blocks: Blocks) -> str:
-    """Blocks whose transactions, logs, gas ledger or parent are not what they say."""
+    """Blocks whose transactions, logs, gas ledger or parent are not what they say, and two final ones of a number."""
     of, ledger = blocks.of("block_number"), blocks.of("ledger_index")
     return f"""
 WITH known AS (SELECT block_hash, block_number FROM evm_blocks WHERE {of} AND finality = 'final'),
@@ -208,9 +208,11 @@ facts AS (
     ('logs', toString(b.log_count), toString(l.n), 1),
     ('rows of the gas ledger', toString(t.paid), toString(g.n), 1),
     ('sum of the gas ledger', toString(t.fees), toString(g.fees), 1),
-    ('parent_hash', b.parent_hash, k.block_hash, toUInt8(b.finality = 'final' AND k.block_hash != ''))
+    ('parent_hash', b.parent_hash, k.block_hash, toUInt8(b.finality = 'final' AND k.block_hash != '')),
+    ('final blocks of this number', '1', toString(b.finals), toUInt8(b.finality = 'final'))
   ]) AS fact
-  FROM (SELECT *, block_number - 1 AS below FROM evm_blocks WHERE {of}) AS b
+  FROM (SELECT *, block_number - 1 AS below, countIf(finality = 'final') OVER (PARTITION BY block_number) AS finals
+    FROM evm_blocks WHERE {of}) AS b
   LEFT JOIN (SELECT block_hash, count() AS n, countIf(ifNull(t.fee, 0) > 0) AS paid, sum(ifNull(t.fee, 0)) AS fees
     FROM evm_transactions AS t WHERE {of} GROUP BY block_hash) AS t ON t.block_hash = b.block_hash
   LEFT JOIN (SELECT block_hash, count() AS n FROM evm_logs WHERE {of} GROUP BY block_hash) AS l

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Final
 
@@ -17,7 +18,7 @@ from pipeline.domain.audit import Range, Result, findings, unlooked
 from sinks.audit import BLOCK_TOPICS, TRANSFERS, Ask, Place, Seal, TopicAudit, sound_to
 from sinks.audit_booked import check_booked
 from sinks.audit_books import check_books, check_legs
-from sinks.audit_chains import chains, check_chain
+from sinks.audit_chains import Blocks, chains, check_chain
 from sinks.audit_rollups import check_rollups
 from sinks.audit_sql import Audited, within
 from sinks.books import Books, BooksError
@@ -25,6 +26,7 @@ from sinks.clickhouse_client import QueryError
 from sinks.ddl_shape import literal
 
 PATIENCE_S: Final = 600.0  # of what is running: the role reads quarantine.v1 too, one topic after the other
+STEADY_S: Final = 5.0  # between two looks at what moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,14 @@ class Asked:
     chain: str = ""  # "" = all
     since: str = ""  # ISO 8601: only what was committed from then on
     full: bool = False  # every transfer by its id
+    no_books: str = ""  # why the books, which there are, can't be asked
     new: bool = False  # only what lies beyond `after`, and transfers of that alone
     after: Mapping[Place, int] = field(default_factory=dict)  # last offset audited before
+    commits: int = 0  # of one partition at the most, the oldest first; 0 = all
+    begin: str = ""  # topic to begin with, where the last audit ran out of time
     settle_s: float = 0.0  # younger commits are left to the next audit
-    until: float = float("inf")  # monotonic: what is not begun by then is left to the next audit
-    stop: Callable[[], bool] = bool  # likewise
+    until: float = float("inf")  # monotonic: topics not begun by then, but for the first, have to wait
+    stop: Callable[[], bool] = bool  # likewise, the first too
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,8 @@ class Told:
 
     ranges: tuple[Range, ...]  # that were looked at
     results: tuple[Result, ...]
+    begin: str = ""  # the first topic that was not begun
+    left: bool = False  # is there more to look at, by time or by number of commits?
 
     @property
     def findings(self) -> list[Result]:
@@ -80,11 +87,13 @@ def run(
     }
     audit = TopicAudit(ask, tables, PATIENCE_S if asked.settle_s else 0.0)
     looked: list[Range] = []
+    begin = ""
     ranges = audit.ranges(asked.after, asked.settle_s, asked.topic, asked.since) if not asked.chain else []
-    for topic, some in groupby(sorted(ranges, key=lambda one: one.topic), key=lambda one: one.topic):
-        if time.monotonic() > asked.until or asked.stop():
+    part = audit.first_commits(ranges, asked.commits)
+    for topic, mine in _in_turn(part, asked.begin):
+        if asked.stop() or (looked and time.monotonic() > asked.until):
+            begin = topic
             break
-        mine = list(some)
         looked += mine
         results += guarded(
             "rows", topic, _topic(ask, audit, tables[topic], topic, mine, asked, sealed or {}, there)
@@ -95,10 +104,17 @@ def run(
             told = [one for topic in BLOCK_TOPICS for one in audit.ranges({}, asked.settle_s, topic)]
         results += guarded("blocks", "chains", _chains(ask, asked, told))
     if asked.new or asked.since or asked.topic:
-        results += _new_legs(ask, looked, books)
+        results += _new_legs(ask, looked, books, asked.no_books)
     elif not asked.stop():
         results += _books(ask, asked, books)
-    return Told(tuple(looked), tuple(results))
+    return Told(tuple(looked), tuple(results), begin, bool(begin) or part != ranges)
+
+
+def _in_turn(ranges: Iterable[Range], begin: str) -> Iterator[tuple[str, list[Range]]]:
+    """The ranges by topic, in the order of names, from `begin` on and then from the start."""
+    turn = sorted(ranges, key=lambda one: (one.topic < begin, one.topic))
+    for topic, some in groupby(turn, key=lambda one: one.topic):
+        yield topic, list(some)
 
 
 def guarded(check: str, scope: str, results: Iterable[Result]) -> Iterator[Result]:
@@ -154,20 +170,32 @@ def _chains(ask: Ask, asked: Asked, ranges: Sequence[Range]) -> Iterator[Result]
             yield from guarded("blocks", blocks.chain, check_chain(ask, part))
 
 
-def _new_legs(ask: Ask, ranges: Sequence[Range], books: Books | None) -> Iterator[Result]:
+def _new_legs(ask: Ask, ranges: Sequence[Range], books: Books | None, no_books: str) -> Iterator[Result]:
     """The transfers of the ranges, each looked up in the books: those have them before the history does."""
     mine = [one for one in ranges if one.topic == TRANSFERS]
-    if mine and books is not None:
-        of = within(mine, "_epoch", "_partition", "_offset", "_offset")
+    if not mine:
+        return
+    if books is None:
+        if no_books:
+            yield unlooked("legs", TRANSFERS, no_books)
+        return
+    of = within(mine, "_epoch", "_partition", "_offset", "_offset")
+    try:
         yield from guarded("legs", TRANSFERS, check_legs(ask, books, of))
+    except BooksError as fault:
+        yield unlooked("legs", TRANSFERS, str(fault))
 
 
 def _books(ask: Ask, asked: Asked, books: Books | None) -> Iterator[Result]:
     if books is None:
-        yield unlooked("accounts", asked.chain or "books", "the books can't be asked: see why above")
+        why = asked.no_books or "the books can't be asked: see why above"
+        yield unlooked("accounts", asked.chain or "books", why)
         return
+    live = asked.settle_s > 0
     try:
-        told = list(guarded("accounts", "books", check_books(ask, books, asked.full, asked.chain)))
+        told = _steady(
+            lambda: guarded("accounts", "books", check_books(ask, books, asked.full, asked.chain, live)), live
+        )
     except BooksError as fault:
         told = [unlooked("accounts", "books", str(fault))]
     yield from told
@@ -178,4 +206,22 @@ def _books(ask: Ask, asked: Asked, books: Books | None) -> Iterator[Result]:
         if behind:
             yield unlooked("booked", blocks.chain, "the history does not have all of the books yet")
         else:
-            yield from guarded("booked", blocks.chain, check_booked(ask, blocks.chain, blocks.chain_number))
+            yield from _steady(partial(_booked, ask, blocks), live)
+
+
+def _booked(ask: Ask, blocks: Blocks) -> Iterator[Result]:
+    return guarded("booked", blocks.chain, check_booked(ask, blocks.chain, blocks.chain_number))
+
+
+def _steady(look: Callable[[], Iterable[Result]], live: bool) -> list[Result]:
+    """What is told; where things move while they are looked at, only such findings as a second look tells alike."""
+    told = list(look())
+    if live and findings(told):
+        time.sleep(STEADY_S)
+        again = {(one.check, one.scope, one.expected, one.found) for one in findings(look())}
+        told = [
+            one
+            for one in told
+            if one.ok is not False or (one.check, one.scope, one.expected, one.found) in again
+        ]
+    return told

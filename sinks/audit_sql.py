@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pipeline.domain.audit import Range
 from sinks import ddl
-from sinks.clickhouse_commits import PROGRESS_TABLE
+from sinks.clickhouse_commits import ENDED_KEY, ENDING, PROGRESS_TABLE
 from sinks.ddl_shape import documented, literal
 
 RANGES_AT_ONCE: Final = 40
@@ -76,6 +76,21 @@ def ends(settle_s: float, since: str = "") -> str:
         f"SELECT epoch, topic, partition, min(from_offset) AS first, max(to_offset) AS last FROM {PROGRESS_TABLE}"
         f" WHERE committed_at <= now64(3) - toIntervalMillisecond({int(settle_s * 1000)}){begun}"
         " GROUP BY epoch, topic, partition ORDER BY topic, partition, min(committed_at) SETTINGS final = 0"
+    )
+
+
+def cuts(ranges: Sequence[Range], commits: int) -> str:
+    """Where the first `commits` commits of each range end; ranges that have no more are left out."""
+    of = " OR ".join(
+        f"(epoch = {literal(one.epoch)} AND topic = {literal(one.topic)} AND partition = {one.partition}"
+        f" AND to_offset BETWEEN {one.first} AND {one.last})"
+        for one in ranges
+    )
+    return (
+        "SELECT toString(epoch) AS epoch, topic, partition,"
+        f" arraySort(groupUniqArray(to_offset))[{int(commits)}] AS last"
+        f" FROM {PROGRESS_TABLE} WHERE {of} GROUP BY epoch, topic, partition"
+        f" HAVING uniqExact(to_offset) > {int(commits)} SETTINGS final = 0"
     )
 
 
@@ -172,10 +187,12 @@ def rows_of_commits(table: Audited, topic: str, ranges: Sequence[Range]) -> str:
 def twice(table: Audited, topic: str, ranges: Sequence[Range], whole: bool) -> str:
     """Rows of the ranges that are there more than once: by key, of roll-ups and what is replaced also by origin.
 
-    Messages are compared with those outside the ranges too, for the same one may have come in another epoch; `whole`:
-    the ranges are all there is.
+    Messages are compared with those outside the ranges too, for the same one may have come in another epoch; a block
+    that is final under two incarnations is one of them. `whole`: the ranges are all there is.
     """
     key = ", ".join(f"`{name}`" for name in table.key)
+    if table.name == ddl.APPLIED_TABLE and topic in ENDING:
+        key = key.replace("`key`", ENDED_KEY)
     of = f"_topic = {literal(topic)} AND {within(ranges, '_epoch', '_partition', '_offset', '_offset')}"
     by = f"{key}, _epoch, _partition, _offset" if table.replaces or table.rollup else key
     if table.name == ddl.APPLIED_TABLE:

@@ -7,7 +7,7 @@ is the difference to what the books hold, so that it brings them to the truth. O
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from pipeline.domain.account import AccountRef, TransferCode
@@ -15,7 +15,7 @@ from pipeline.domain.position import named_transfer_id
 from pipeline.domain.posting.evm import UNITS_END
 from sinks.bookkeeper_accounts import KNOWN_MAX, Accounts, Statuses
 from sinks.bookkeeper_blocks import ZERO, BlockPosting, Posted, Stored, control_accounts
-from sinks.bookkeeper_marks import kind_of
+from sinks.bookkeeper_marks import kind_of, place_of
 from sinks.bookkeeper_status import CREATED, EXISTS, OVERFLOWS, REFUSED, check
 from sinks.books import TRANSFER_STRUCT
 
@@ -144,7 +144,7 @@ class Openings:
             if status == CREATED:
                 mine.append(one.transfer)
             elif block.publication and ident not in stored and (status is None or status in OVERFLOWS):
-                mine.append(_refused(one.transfer))
+                mine.append(_refused(one.transfer, block))
             else:
                 check(ident, EXISTS if status is None else status, any_exists=True)
                 found = stored[ident]
@@ -160,11 +160,16 @@ class Openings:
         return Posted(transfer.transfer_id, debit, credit, found.amount, found.code, -1, 0)
 
 
-def _refused(transfer: Posted) -> Posted:
-    return Posted(
-        transfer.transfer_id, transfer.debit, transfer.credit, transfer.amount, transfer.code, -1, 0,
-        status="refused", reason=REFUSED,
-    )  # fmt: skip
+def _refused(transfer: Posted, block: BlockPosting) -> Posted:
+    """An opening as this message was refused it, under a name of its own.
+
+    Nothing in the books tells that it was asked for, so the next process asks again with the next message that tells
+    of it: that is another refusal, or the opening is made after all.
+    """
+    place = place_of(block)
+    message = (place.block_hash, str(place.incarnation), place.finality, str(place.chunk))
+    ident = named_transfer_id("refused opening", transfer.transfer_id.hex(), *message)
+    return replace(transfer, transfer_id=ident.to_bytes(16, "little"), status="refused", reason=REFUSED)
 
 
 def supply_id(chain: str, run: int) -> int:

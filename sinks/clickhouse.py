@@ -29,7 +29,16 @@ from sinks.clickhouse_client import (
     end_statements,
     rows,
 )
-from sinks.clickhouse_commits import Commits, Intent, Partition, Pending, delete_rows, origin_range
+from sinks.clickhouse_commits import (
+    Commits,
+    Intent,
+    Partition,
+    Pending,
+    as_final,
+    delete_rows,
+    ended,
+    origin_range,
+)
 from sinks.clickhouse_load import Incoming, Loaded, Loader
 from sinks.clickhouse_plan import Refusal, pending
 from sinks.clickhouse_state import apply_changes, steps
@@ -237,12 +246,14 @@ class ClickHouseHistory:
             except WireError as fault:
                 refused.append(Refused(message, fault.reason, str(fault)))
         seen = self._commits.applied(topic, (incoming.identity for _, incoming in read))
+        over = ended(topic, seen)
         fresh: list[tuple[int, Incoming]] = []
         for schema_id, incoming in read:
-            if incoming.identity in seen:
+            if incoming.identity in seen or as_final(topic, incoming.identity) in over:
                 duplicates[incoming.message.partition] += 1
                 continue
             seen.add(incoming.identity)
+            over |= ended(topic, (incoming.identity,))
             fresh.append((schema_id, incoming))
         return _grouped(fresh), duplicates, refused
 

@@ -9,6 +9,7 @@ as applied only if all its rows are there. DESIGN.md, "History (ClickHouse)".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,6 +27,13 @@ Partition = tuple[str, str, int]  # epoch, topic, partition
 PROGRESS_TABLE: Final = "sink_progress"
 INTENTS_TABLE: Final = "sink_intents"
 _ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
+# Topics of blocks that become final, and the key of what is final there without its incarnation.
+ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})
+ENDED_KEY: Final = (
+    "arrayStringConcat(arrayMap(one -> if(endsWith(one, '/final'), 'final', one),"
+    " splitByChar(' ', key)), ' ')"
+)
+_PUBLICATION: Final = re.compile(r"(^| )\d+/(?:head|final|retracted)(?= |$)")
 
 COMMIT_TABLES: Final = (
     f"""CREATE TABLE IF NOT EXISTS {PROGRESS_TABLE} (
@@ -171,12 +179,18 @@ class Commits:
         return [Intent((one, topic, place), first, last, batch) for one, place, first, last, batch in found]
 
     def applied(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
-        """Those of `identities` whose messages were applied before, in whatever epoch."""
+        """Those of `identities` whose messages were applied before, in whatever epoch.
+
+        Of ENDING topics also those of the messages that told of the same blocks that they are final.
+        """
+        asked = dict.fromkeys(identities)
+        asked |= dict.fromkeys(end for one in asked if (end := as_final(topic, one)) is not None)
+        compared = _ENDS if topic in ENDING else _COLUMNS
         found: set[Identity] = set()
-        for some in _slices(identities, _ASKED_AT_ONCE):
+        for some in _slices(asked, _ASKED_AT_ONCE):
             values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
             of_topic = f"SELECT {_COLUMNS} FROM {APPLIED_TABLE} WHERE _topic = {literal(topic)}"
-            sql = f"{of_topic} AND ({_COLUMNS}) IN ({values})"
+            sql = f"{of_topic} AND ({compared}) IN ({values})"
             found.update(tuple(row) for row in self._client.query(sql).result_rows)
         return found
 
@@ -185,6 +199,29 @@ class Commits:
         rows = [(one.batch, *one.where, one.from_offset, one.to_offset, undone) for one in intents]
         if rows:
             self._client.insert(INTENTS_TABLE, rows, column_names=names)
+
+
+def as_final(topic: str, identity: Identity) -> Identity | None:
+    """The identity under which a message's block has ended, without the incarnation; None where blocks do not end.
+
+    What is final stays, so nothing that is told of it afterwards is new: not even that it is final, by an ingest that
+    counts its incarnations anew.
+    """
+    if topic not in ENDING:
+        return None
+    number, block, key, block_hash, chunk = identity
+    end, found = _PUBLICATION.subn(r"\1final", key, count=1)
+    return (number, block, end, block_hash, chunk) if found else None
+
+
+def ended(topic: str, identities: Iterable[Identity]) -> set[Identity]:
+    """`as_final` of those of these messages that say that their block is final."""
+    found = set()
+    for one in identities:
+        end = as_final(topic, one)
+        if end is not None and any(word.endswith("/final") for word in one[2].split(" ")):
+            found.add(end)
+    return found
 
 
 def delete_rows(client: Client, table: str, condition: str) -> int:
@@ -205,6 +242,7 @@ def origin_range(intent: Intent) -> str:
 
 
 _COLUMNS: Final = ", ".join(IDENTITY)
+_ENDS: Final = _COLUMNS.replace("key", ENDED_KEY)
 
 
 def _of(topic: str, partition: int) -> str:

@@ -1,4 +1,4 @@
-"""What `tidebook export`, `gas-report`, `provenance` and `balances` ask the history, pure.
+"""What `tidebook export` and `balances` ask the history, pure.
 
 An Export is a query with its parameters and the function that turns each of its rows (as
 `ClickHouseHistory.query` gives them: wide integers as decimal strings) into output rows. Positions are
@@ -50,33 +50,6 @@ def account_balances(rows: Iterable[Row]) -> Iterator[AccountBalance]:
         yield AccountBalance(
             row["asset"], row["code"], row["owner"], row["subject"], int(row["units"]), int(row["pending"])
         )
-
-
-def gas_report(chain_number: int, owner: str | None = None) -> Export:
-    """Fees by owner, largest first; `owner` = only his."""
-    where = "chain_number = {chain_number:Int32}" + (
-        " AND owner = {owner:String}" if owner is not None else ""
-    )
-    parameters: dict[str, Any] = {"chain_number": chain_number} | (
-        {"owner": owner} if owner is not None else {}
-    )
-    return Export(f"SELECT * FROM gas_report WHERE {where} ORDER BY fee_paid DESC, owner", parameters)
-
-
-def provenance(asset: str, chain: str) -> Export:
-    """The story of an asset, named in any way that `asset_key` knows."""
-    return Export("SELECT * FROM provenance(asset = {asset:String})", {"asset": asset_key(asset, chain)})
-
-
-def asset_key(asset: str, chain: str) -> str:
-    """The key of an asset of `chain` named by its NFTokenID (64 hex digits) or MPT issuance id (48), with
-    or without nft: or mpt: before it; a whole key stands for itself."""
-    if "/" in asset:
-        return asset
-    kind, _, bare = asset.rpartition(":")
-    if not kind:
-        kind = {64: "nft", 48: "mpt"}.get(len(bare), "")
-    return f"{chain}/{kind}:{bare.upper()}" if kind in ("nft", "mpt") else f"{chain}/{asset}"
 
 
 def _last(key: str, values: str, table: str, place: str, where: str) -> str:

@@ -22,7 +22,17 @@ import orjson
 from pipeline.agents.quarantining import quarantine_loudly
 from pipeline.agents.runtime import Done, Epochs, Message
 from pipeline.domain.account import AccountRef
-from pipeline.domain.applications.event import DUE, AppEvent, AppTopic, Decision, Emit, Refusal, Value
+from pipeline.domain.applications.event import (
+    DUE,
+    AppEvent,
+    AppTopic,
+    Decision,
+    Emit,
+    Figures,
+    Refusal,
+    Value,
+    View,
+)
 from pipeline.domain.applications.fold import Fold, Judged
 from pipeline.domain.applications.told import (
     account_opened,
@@ -207,7 +217,8 @@ class Applications:
                 detail = f"{type(judged.failed).__name__}: {judged.failed}"
                 self._quarantine(events[judged.event.id][1], "rule_failed", detail[:DETAIL_MAX], done)
                 continue
-            told = self._told(held, row, judged, states)
+            figures = _figures(row, judged, fold.overlay)
+            told = self._told(held, row, outcome_record(judged, figures), judged, states)
             applied += judged.refused is None
             decided.append(
                 NewlyDecided(judged.event.id, digests[judged.event.id], judged.refused is None, told)
@@ -227,10 +238,10 @@ class Applications:
         return _Sealed(values, told)
 
     def _told(
-        self, store: _Held, row: AppTopic, judged: Judged, states: dict[tuple[str, str], State]
+        self, store: _Held, row: AppTopic, outcome: Emit, judged: Judged, states: dict[tuple[str, str], State]
     ) -> list[Outgoing]:
         """What is published of one event; the states it leads to are put to `states`."""
-        event, found = judged.event, [outcome_record(judged)]
+        event, found = judged.event, [outcome]
         if self._books is not None:
             found += self._booked(store, judged, states, self._books.store.book_of)
         if judged.decision is None:
@@ -288,6 +299,11 @@ class Applications:
 
     def _tell(self, emit: Emit) -> Outgoing:
         return outgoing(self._codec, emit.topic, emit.key, emit.record)
+
+
+def _figures(row: AppTopic, judged: Judged, view: View) -> Figures:
+    """What an event adds to the figures: nothing that was refused does."""
+    return Figures() if judged.decision is None or row.figures is None else row.figures(judged.event, view)
 
 
 def _digest(event: AppEvent) -> bytes:

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.agents.auditing import Auditing
+from pipeline.agents.quarantining import quarantine
 from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place, StoreAway
 from pipeline.catalog import of_history
-from pipeline.domain.findings import connect_headers, quarantined
 from schemas.codec import Codec
 from sinks.sink import HistoryMessage
-from topics.envelope import outgoing
 from topics.producer import Outgoing
 
 T = TypeVar("T")
@@ -130,8 +129,5 @@ class HistoryRole:
     def _refused(self, message: Message, reason: str, detail: str) -> Outgoing:
         if message.topic == "quarantine.v1":  # a refused quarantine item can't go there again
             raise RuntimeError(f"quarantine.v1@{message.offset} is refused by ClickHouse: {detail}")
-        item = quarantined(
-            self.name, message.topic, message.partition, message.offset, self._epochs[message.topic], reason, detail,
-            message.value, key=message.key, time=message.timestamp_ms, headers=message.headers,
-        )  # fmt: skip
-        return outgoing(self._codec, "quarantine.v1", message.key, item, headers=connect_headers(item))
+        epoch = self._epochs[message.topic]
+        return quarantine(self._codec, self.name, message, epoch, reason, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import ClickHouse, Gather
 from pipeline.api.read_models import Activity, Asset, iso, of_cursor, to_cursor
-from sinks.views import inline
+from pipeline.reports.gas import TYPES as GAS_TYPES
 
 Row = dict[str, Any]
 ROUNDS_MAX: Final = 4  # of candidates for one page: what was somebody's once need not be so now
@@ -47,7 +48,7 @@ class AssetReads:
         self._clickhouse = clickhouse
         self._states = Gather(self._ask_states)
         self._owned = Gather(self._ask_owned)
-        self._first = Gather(self._ask_first, wait_s=0.06)
+        self._first = {gas: Gather(partial(self._ask_first, gas=gas), wait_s=0.06) for gas in (False, True)}
 
     async def asset(self, asset_id: str) -> Row:
         """An asset as it is. Raises ApiError 404."""
@@ -60,10 +61,10 @@ class AssetReads:
         rows = await self._clickhouse.rows(_STATES, {"ids": list(ids)})
         return {row["id"]: _asset(row) for row in rows if row["value"]}
 
-    async def _ask_first(self, ids: Sequence[str]) -> dict[str, list[Row]]:
+    async def _ask_first(self, ids: Sequence[str], gas: bool) -> dict[str, list[Row]]:
         """The first transactions and the first events of each asset, for whichever question."""
         sql = (
-            f"SELECT {_COLUMNS} FROM {_source('history')} WHERE {_APPLIED} ORDER BY at, event_id"
+            f"SELECT {_COLUMNS} FROM {_source('history', gas)} WHERE {_APPLIED} ORDER BY at, event_id"
             f" LIMIT {FIRST_PAGE + 1} BY asset_id, social SETTINGS optimize_read_in_order = 0"
         )
         found: dict[str, list[Row]] = defaultdict(list)
@@ -72,17 +73,17 @@ class AssetReads:
         return found
 
     async def activity(
-        self, what: str, asset_id: str, limit: int, cursor: str | None
+        self, what: str, asset_id: str, limit: int, cursor: str | None, gas: bool
     ) -> tuple[list[Row], str | None]:
-        """(transactions, events or history of an asset, oldest first; the next page's cursor)."""
+        """(transactions, events or history of an asset, oldest first; the next page's cursor). `gas`: with gas."""
         after = of_cursor(cursor, int, str)
         if after is None and limit <= FIRST_PAGE:
-            told = await self._first.get(asset_id) or []
+            told = await self._first[gas].get(asset_id) or []
             rows = [row for row in told if row["social"] in _SOCIAL[what]]
         else:
             at_ms, event_id = after or (0, "")
             sql = (
-                f"SELECT {_COLUMNS} FROM {_source(what)} WHERE {_APPLIED} AND {_AFTER}"
+                f"SELECT {_COLUMNS} FROM {_source(what, gas)} WHERE {_APPLIED} AND {_AFTER}"
                 " ORDER BY at, event_id LIMIT {limit:UInt32}"
             )
             values = {"ids": [asset_id], "at_ms": at_ms, "event_id": event_id, "limit": limit + 1}
@@ -92,14 +93,6 @@ class AssetReads:
         return [_activity(row) for row in page], None if last is None else to_cursor(
             last["at_ms"], last["event_id"]
         )
-
-    async def chain_history(self, token: str) -> list[Row]:
-        """What the chain tells of an asset's token."""
-        sql = (
-            "SELECT type, action, from_owner, to_owner, hash, block, finality, toUnixTimestamp64Milli(time) AS at_ms"
-            f" FROM {inline('provenance')} WHERE chain_number > 0 LIMIT 500"
-        )
-        return await self._clickhouse.rows(sql, {"asset": token})
 
     async def assets(
         self, filters: Mapping[str, str], limit: int, cursor: str | None
@@ -220,25 +213,26 @@ SELECT asset_id, at_ms FROM (
 )
 WHERE (owner_user_id = {owner:String} OR has(holders, {owner:String})) AND NOT gone /*after*/
 ORDER BY at_ms DESC, asset_id DESC LIMIT {limit:UInt32}"""
-_GAS: Final = """
+_GAS: Final = f"""
 SELECT owner, chain, count() AS transactions, toString(sum(gas_required)) AS total_gas_required,
   toString(sum(gas_paid_by_user)) AS total_gas_paid_by_user,
   toString(sum(gas_paid_by_treasury)) AS total_gas_paid_by_treasury
 FROM gas_ledger
 WHERE chain_number = 0 AND startsWith(chain, 'offchain/gas:') /*only*/
-  AND (owner, chain) > ({owner:String}, {chain:String})
+  AND (owner, chain) > ({{owner:String}}, {{chain:String}})
   AND hash IN (
     SELECT event_id FROM event_outcomes
-    WHERE type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE') AND status = 'applied' /*of*/
+    WHERE type IN {GAS_TYPES} AND status = 'applied' /*of*/
   )
-GROUP BY owner, chain ORDER BY owner, chain LIMIT {limit:UInt32}"""
+GROUP BY owner, chain ORDER BY owner, chain LIMIT {{limit:UInt32}}"""
 
 
-def _source(what: str) -> str:
-    """Transactions, events or both of the assets that are asked for."""
+def _source(what: str, gas: bool) -> str:
+    """Transactions (with those of gas or without), events or both of the assets that are asked for."""
+    shown = "" if gas else f" AND type NOT IN {GAS_TYPES}"
     names = "event_id, type, asset_id, user_id, app_id, source, payload, at, recorded_at"
     each = [
-        f"SELECT {names}, {social} AS social FROM {table} WHERE asset_id IN {{ids:Array(String)}}"
+        f"SELECT {names}, {social} AS social FROM {table} WHERE asset_id IN {{ids:Array(String)}}{shown}"
         for social, table in enumerate(("asset_transactions", "asset_events"))
         if social in _SOCIAL[what]
     ]

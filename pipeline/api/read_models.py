@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,6 +48,11 @@ class Page(Model):
     """`next` is the cursor of the page after; null: there is none."""
 
     next: str | None = None
+
+
+GasLeftOut = Annotated[
+    bool, Field(description="Whether rows of gas are left out: true without a key that has scope gas:read.")
+]
 
 
 class Asset(Model):
@@ -105,6 +110,7 @@ class Transactions(Page):
     """S0's asset_transactions: applied ones, oldest first."""
 
     asset_id: str
+    gas_left_out: GasLeftOut
     transactions: list[Activity]
 
 
@@ -119,6 +125,7 @@ class Provenance(Page):
     """S0's provenance: the asset, and all that happened to it in order."""
 
     asset: Asset
+    gas_left_out: GasLeftOut
     history: list[Activity]
 
 

@@ -1,9 +1,9 @@
 """Reads of applications: what is, and what led to it, out of ClickHouse.
 
 Who may ask (S0's rules): assets, their states, transactions and events are public; gas, positions and accounts are
-their owner's, or for a key with the scope. Lists go on at `next`, a place in their order, so that what comes meanwhile
-neither repeats nor hides a row. ClickHouse is told some moments after an event is accepted: what an answer lacks is
-late, never lost.
+their owner's, or for a key with the scope: rows of gas in an asset's story are shown to scope gas:read alone. Lists go
+on at `next`, a place in their order, so that what comes meanwhile neither repeats nor hides a row. ClickHouse is told
+some moments after an event is accepted: what an answer lacks is late, never lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.api import read_models as models
-from pipeline.api.client import ROOT, ApiError, Client, required
+from pipeline.api.client import ROOT, ApiError, Client, current, required
 from pipeline.api.read_assets import AssetReads
 from pipeline.api.read_clickhouse import ClickHouse
 from pipeline.api.read_models import CURSOR_MAX, ID_MAX, LIMIT, LIMIT_MAX
@@ -78,6 +78,12 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": models.Error, "description": words[status]} for status in statuses}
 
 
+def reads_gas(request: Request) -> bool:
+    """Whether who asks may read anybody's gas."""
+    client = current(request)
+    return client is not None and client.may(GAS_READ)
+
+
 def _page(**parts: Any) -> Response:
     return answer(parts)
 
@@ -120,9 +126,9 @@ def _asset_lists(router: APIRouter, reads: Reads) -> None:
     errors = _errors(400, 404, 422, 503)
 
     async def listed(
-        what: str, asset_id: str, limit: int, cursor: str | None
+        what: str, asset_id: str, limit: int, cursor: str | None, gas: bool = False
     ) -> tuple[list[Any], str | None]:
-        found = await reads.assets.activity(what, asset_id, limit, cursor)
+        found = await reads.assets.activity(what, asset_id, limit, cursor, gas)
         if not found[0]:
             await reads.assets.asset(asset_id)  # nothing of an asset that is, or no asset
         return found
@@ -133,10 +139,13 @@ def _asset_lists(router: APIRouter, reads: Reads) -> None:
         responses=errors,
         tags=["assets"],
     )
-    async def transactions(asset_id: Id, limit: Limit = LIMIT, cursor: Cursor = None) -> Response:
-        """What was done to an asset, oldest first: applied transactions alone."""
-        found, after = await listed("transactions", asset_id, limit, cursor)
-        return _page(asset_id=asset_id, transactions=found, next=after)
+    async def transactions(
+        request: Request, asset_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
+    ) -> Response:
+        """What was done to an asset, oldest first: applied transactions alone; those of gas with scope gas:read."""
+        gas = reads_gas(request)
+        found, after = await listed("transactions", asset_id, limit, cursor, gas)
+        return _page(asset_id=asset_id, gas_left_out=not gas, transactions=found, next=after)
 
     @router.get(
         "/v1/assets/{asset_id}/events", response_model=models.Events, responses=errors, tags=["assets"]
@@ -152,12 +161,15 @@ def _asset_lists(router: APIRouter, reads: Reads) -> None:
         responses=errors,
         tags=["assets"],
     )
-    async def provenance(asset_id: Id, limit: Limit = LIMIT, cursor: Cursor = None) -> Response:
-        """An asset with all that happened to it and with it, in order."""
+    async def provenance(
+        request: Request, asset_id: Id, limit: Limit = LIMIT, cursor: Cursor = None
+    ) -> Response:
+        """An asset with all that happened to it and with it, in order; its gas with scope gas:read."""
+        gas = reads_gas(request)
         asset, (found, after) = await _both(
-            reads.assets.asset(asset_id), reads.assets.activity("history", asset_id, limit, cursor)
+            reads.assets.asset(asset_id), reads.assets.activity("history", asset_id, limit, cursor, gas)
         )
-        return _page(asset=asset, history=found, next=after)
+        return _page(asset=asset, gas_left_out=not gas, history=found, next=after)
 
 
 async def _both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:

@@ -1,9 +1,9 @@
 """Reports by HTTP: the gas report, an asset's provenance, the parts of the compliance export.
 
-Who may ask: provenance is public, gas its owner's own or scope gas:read, compliance for root alone (S0's and S1's
-rules). As `json` an answer has at most ROWS_MAX rows and says whether there are more; the other formats are whole and
-come as ClickHouse makes them, block by block. At most DOWNLOADS_MAX of those are under way at once: who comes when all
-are taken is told to come again.
+Who may ask (S0's and S1's rules): provenance is public but for its rows of gas, gas its owner's own or scope gas:read,
+compliance for root alone. As `json` an answer has at most ROWS_MAX rows and says whether there are more; the other
+formats are whole and come as ClickHouse makes them, block by block. At most DOWNLOADS_MAX of those are under way at
+once: who comes when all are taken is told to come again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 from pipeline.api import read_models as models
 from pipeline.api.client import ROOT, ApiError, required
 from pipeline.api.read_clickhouse import ClickHouse
-from pipeline.api.reads import GAS_READ
+from pipeline.api.reads import GAS_READ, reads_gas
 from pipeline.reports import compliance, gas, provenance
 from pipeline.reports.files import header
 from pipeline.reports.question import WORD_MAX, BadQuestion, Report, period
@@ -82,6 +82,7 @@ class ProvenanceAnswer(models.Model):
     """All that happened to an asset, oldest first, each row with its place in topic and chain."""
 
     asset: str
+    gas_left_out: models.GasLeftOut
     rows: list[dict[str, Any]]
     truncated: bool
 
@@ -213,17 +214,25 @@ def _provenance(router: APIRouter, reads: ReportReads) -> None:
         tags=["reports"],
     )  # fmt: skip
     async def provenance_report(
-        asset: Annotated[str, Path(min_length=1, max_length=WORD_MAX)], chain: Word = None, format: Format = "json"
+        request: Request, asset: Annotated[str, Path(min_length=1, max_length=WORD_MAX)], chain: Word = None,
+        format: Format = "json",
     ) -> Response:  # fmt: skip
-        """The whole story of an asset: its key (<chain>/nft:…), its id on `chain`, or its id in an application."""
+        """The whole story of an asset: its key (<chain>/nft:…), its id on `chain`, or its id in an application.
+
+        Rows of gas are left out but for scope gas:read.
+        """
+        may = reads_gas(request)
         for key in _asked(lambda: provenance.meanings(asset, chain)):
-            report = provenance.provenance(key)
+            report = provenance.provenance(key, gas=may)
             rows, more = await reads.rows(report)
             if rows and format == "json":
-                told = {"asset": key, "rows": rows, "truncated": more}
+                told = {"asset": key, "gas_left_out": not may, "rows": rows, "truncated": more}
                 return Response(orjson.dumps(told), media_type="application/json")
             if rows:
-                return await reads.download(report, format, "provenance")
+                answer = await reads.download(report, format, "provenance")
+                if not may:
+                    answer.headers["X-Tidebook-Left-Out"] = "gas"
+                return answer
         raise ApiError(404, "unknown_asset", f"nothing is known of {asset[:80]!r}", "asset")
 
 

@@ -4,7 +4,18 @@ ONCHAIN_CANCELLED, which end what two of them began), 8 kinds of social events."
 from typing import Final
 
 from pipeline.domain.applications.event import AppTopic, AppType, table
-from pipeline.domain.assets import chain, checks, custody, gas, market, ownership, packs, registry, social
+from pipeline.domain.assets import (
+    chain,
+    checks,
+    custody,
+    figures,
+    gas,
+    market,
+    ownership,
+    packs,
+    registry,
+    social,
+)
 
 _ROWS: Final = (
     AppType(
@@ -45,4 +56,4 @@ _ROWS: Final = (
     AppType("COMMENT_ADDED", "comment_added", social.social, checks.social),
     AppType("SHARED", "shared", social.social, checks.social),
 )
-ASSETS: Final = AppTopic("assets.activity.v1", "assets", "asset_id", table(_ROWS))
+ASSETS: Final = AppTopic("assets.activity.v1", "assets", "asset_id", table(_ROWS), figures=figures.of_applied)

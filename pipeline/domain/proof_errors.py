@@ -17,3 +17,9 @@ class Contradiction(ValueError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def must_agree(reason: str, what: str, found: str, other: str, stated: str) -> None:
+    """That what was found is what is stated. Raises Contradiction."""
+    if found != stated:
+        raise Contradiction(reason, f"{what} {found}, {other} {stated}")

@@ -43,8 +43,8 @@ from pipeline.domain.evm_rlp import (
     transaction_fields,
 )
 from pipeline.domain.evm_trie import prove, value_at
-from pipeline.domain.proof_errors import Contradiction, Unprovable
-from pipeline.domain.proof_form import NotAProof, Proof, listed, must_have, proof_of, short, whole
+from pipeline.domain.proof_errors import Contradiction, Unprovable, must_agree
+from pipeline.domain.proof_form import NotAProof, Proof, listed, must_have, octets, proof_of, short, whole
 
 KIND: Final = "evm"
 FIELDS: Final = ("format", "version", "kind", "block_hash", "header", "index", "nodes")
@@ -127,12 +127,12 @@ def check(proof: Proof) -> dict[str, Any]:
     index, raw = whole(proof["index"], "index", INDEX_LIMIT), _bytes(proof["header"], "header")
     for name in ("block_hash", "transaction_hash"):
         _bytes(proof.get(name, "0x" + 32 * "00"), name, 32)
-    _same("header_hash", "the header hashes to", _hex(keccak(raw)), "block_hash is", proof["block_hash"])
+    must_agree("header_hash", "the header hashes to", _hex(keccak(raw)), "block_hash is", proof["block_hash"])
     header = _header(raw)
     proven = _proven(header, index, proof["nodes"], "transaction_hash" in proof)
     if proven.transaction is not None:
         found, stated = _hex(keccak(proven.transaction)), proof["transaction_hash"]
-        _same("transaction_hash", "the transaction hashes to", found, "transaction_hash is", stated)
+        must_agree("transaction_hash", "the transaction hashes to", found, "transaction_hash is", stated)
     try:
         told = _told(proof, header, proven)
     except (RecordedError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
@@ -321,21 +321,8 @@ def _decoded(raw: bytes, name: str) -> list[Any]:
 
 
 def _bytes(value: object, name: str, size: int | None = None) -> bytes:
-    """Bytes of 0x and lower-case hex. Raises NotAProof."""
-    try:
-        found = bytes.fromhex(value[2:]) if isinstance(value, str) else None
-    except ValueError:
-        found = None
-    if found is None or _hex(found) != value or (size is not None and len(found) != size):
-        digits = "" if size is None else f"{2 * size} "
-        raise NotAProof(f"{name} must be 0x and {digits}lower-case hex digits, not {short(value)}")
-    return found
+    return octets(value, name, size, _hex, "0x and {}lower-case hex digits")
 
 
 def _hex(value: bytes) -> str:
     return "0x" + value.hex()
-
-
-def _same(reason: str, what: str, found: str, other: str, stated: str) -> None:
-    if found != stated:
-        raise Contradiction(reason, f"{what} {found}, {other} {stated}")

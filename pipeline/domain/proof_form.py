@@ -8,7 +8,7 @@ spelling, and no name stands twice. docs/proofs.md tells the form to who writes 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -99,3 +99,17 @@ def whole(value: object, name: str, limit: int) -> int:
     if type(value) is not int or not 0 <= value < limit:
         raise NotAProof(f"{name} must be a whole number below {limit}, not {short(value)}")
     return value
+
+
+def octets(value: object, name: str, size: int | None, told: Callable[[bytes], str], digits: str) -> bytes:
+    """Bytes (so many, if `size`) of hex in the one spelling that `told` gives them. Raises NotAProof.
+
+    `digits`: that spelling in words, {} where the number of digits stands."""
+    try:
+        found = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else None
+    except ValueError:
+        found = None
+    if found is None or told(found) != value or (size is not None and len(found) != size):
+        needed = digits.format("" if size is None else f"{2 * size} ")
+        raise NotAProof(f"{name} must be {needed}, not {short(value)}")
+    return found

@@ -15,8 +15,8 @@ from typing import Any, Final
 from pipeline.domain.decode.xrpl import transaction_record
 from pipeline.domain.decode.xrpl_errors import RecordedError
 from pipeline.domain.decode.xrpl_shapes import RecordedLedger, normalise_transaction, read_header
-from pipeline.domain.proof_errors import Contradiction, Unprovable
-from pipeline.domain.proof_form import NotAProof, Proof, listed, must_have, proof_of, short
+from pipeline.domain.proof_errors import Contradiction, Unprovable, must_agree
+from pipeline.domain.proof_form import NotAProof, Proof, listed, must_have, octets, proof_of, short
 from pipeline.domain.xrpl_hash import (
     HeaderError,
     TreePathNode,
@@ -83,15 +83,15 @@ def check(proof: Proof) -> dict[str, Any]:
     raw = _bytes(proof, "header", HEADER_BYTES)
     blob, meta = _bytes(proof, "transaction"), _bytes(proof, "metadata")
     path = [_inner(node) for node in listed(proof["path"], "path", DEPTH_MAX)]
-    _same("header_hash", "the header hashes to", hash_of_header(raw), "block_hash is", _hex(block_hash))
+    must_agree("header_hash", "the header hashes to", hash_of_header(raw), "block_hash is", _hex(block_hash))
     name = transaction_id(blob)
-    _same("transaction_hash", "the transaction hashes to", name, "transaction_hash is", _hex(stated))
+    must_agree("transaction_hash", "the transaction hashes to", name, "transaction_hash is", _hex(stated))
     header = read_header(RecordedLedger({"ledger_data": proof["header"]}, {}, []))
     try:
         root = root_of_path((blob, meta, name), path)
     except ValueError as error:
         raise NotAProof(str(error)) from None
-    _same(
+    must_agree(
         "transactions_root", "the path leads to the root", root, "the header has", header["transaction_hash"]
     )
     return _told(header, proof)
@@ -126,22 +126,8 @@ def _inner(node: object) -> TreePathNode:
 
 
 def _bytes(of: Mapping[str, Any], name: str, size: int | None = None) -> bytes:
-    """Bytes of upper-case hex. Raises NotAProof."""
-    value = of[name]
-    try:
-        found = bytes.fromhex(value) if isinstance(value, str) else None
-    except ValueError:
-        found = None
-    if found is None or _hex(found) != value or (size is not None and len(found) != size):
-        digits = "upper-case hex digits" if size is None else f"{2 * size} upper-case hex digits"
-        raise NotAProof(f"{name} must be {digits}, not {short(value)}")
-    return found
+    return octets(of[name], name, size, _hex, "{}upper-case hex digits")
 
 
 def _hex(value: bytes) -> str:
     return value.hex().upper()
-
-
-def _same(reason: str, what: str, found: str, other: str, stated: str) -> None:
-    if found != stated:
-        raise Contradiction(reason, f"{what} {found}, {other} {stated}")

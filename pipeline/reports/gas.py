@@ -44,9 +44,11 @@ _SUMS: Final = (
     "if(sum(f.burnt_unknown) = 0, sum(f.burnt), NULL) AS fee_burnt, sum(f.gas_required) AS total_gas_required, "
     "sum(f.gas_paid_by_user) AS total_gas_paid_by_user, sum(f.gas_paid_by_treasury) AS total_gas_paid_by_treasury"
 )
+_DAY: Final = "toDate(close_time, 'UTC')"
+TYPES: Final = "('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE')"
+"""SQL: what applications tell of gas in managed custody."""
 _APPLIED: Final = (
-    "hash IN (SELECT event_id FROM event_outcomes WHERE status = 'applied' "
-    "AND type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE'))"
+    f"hash IN (SELECT event_id FROM event_outcomes WHERE status = 'applied' AND type IN {TYPES})"
 )
 _RUNS: Final = (
     "(SELECT CAST((groupArray(chain_number), groupArray(blocks)), 'Map(Int32, Array(Tuple(Int64, Int64)))') FROM "
@@ -139,17 +141,22 @@ def _where(question: GasQuestion, raw: bool) -> str:
     """WHERE over `fees_by_day`; of raw rows all is asked inside."""
     if raw:
         return ""
+    told = _asked(question, "day")
+    return f" WHERE {' AND '.join(told)}" if told else ""
+
+
+_FILTERS: Final = {"owner": "owner", "chain": "chain", "app": "app_id", "asset": "asset_id"}
+
+
+def _asked(question: GasQuestion, day: str) -> list[str]:
+    """Conditions of what is asked for; `day`: SQL of a row's day."""
     told = [
         f"{column} = {{{name}:String}}"
         for name, column in _FILTERS.items()
         if getattr(question, name) is not None
     ]
-    told += [] if question.period.whole else ["day BETWEEN {from:Date} AND {to:Date}"]
-    told += [_custody(question)] if _custody(question) else []
-    return f" WHERE {' AND '.join(told)}" if told else ""
-
-
-_FILTERS: Final = {"owner": "owner", "chain": "chain", "app": "app_id"}
+    told += [] if question.period.whole else [f"{day} BETWEEN {{from:Date}} AND {{to:Date}}"]
+    return [*told, _custody(question)] if _custody(question) else told
 
 
 def _custody(question: GasQuestion) -> str:
@@ -161,9 +168,8 @@ def _custody(question: GasQuestion) -> str:
 def _raw(question: GasQuestion) -> str:
     """One row a charge, with the columns of `fees_by_day`."""
     column, key = KEYS[question.by]
-    day = "toDate(close_time, 'UTC')"
     return (
-        f"(SELECT chain, chain_number, {key.replace('day', day)} AS {column}, toUInt64(1) AS transactions, fee, "
+        f"(SELECT chain, chain_number, {key.replace('day', _DAY)} AS {column}, toUInt64(1) AS transactions, fee, "
         "ifNull(burnt, toUInt256(0)) AS burnt, toUInt64(g.burnt IS NULL) AS burnt_unknown, gas_required, "
         f"gas_paid_by_user, gas_paid_by_treasury FROM gas_ledger AS g FINAL WHERE {_stands(question, _VERIFIED)})"
     )
@@ -172,22 +178,14 @@ def _raw(question: GasQuestion) -> str:
 def _stands(question: GasQuestion, verified: str) -> str:
     """The raw rows that count for the question."""
     chains = verified if question.verified else "finality != 'retracted'"
-    told = [f"(chain_number != 0 AND {chains} OR chain_number = 0 AND {_APPLIED})"]
-    filters = {**_FILTERS, "asset": "asset_id"}
-    told += [
-        f"{column} = {{{name}:String}}"
-        for name, column in filters.items()
-        if getattr(question, name) is not None
-    ]
-    if not question.period.whole:
-        told.append("toDate(close_time, 'UTC') BETWEEN {from:Date} AND {to:Date}")
-    return " AND ".join([*told, _custody(question)] if _custody(question) else told)
+    counts = f"(chain_number != 0 AND {chains} OR chain_number = 0 AND {_APPLIED})"
+    return " AND ".join([counts, *_asked(question, _DAY)])
 
 
 def recomputed(question: GasQuestion) -> dict[str, Report]:
     """Number → query over the raw rows: {chain, <key>, <number>}, a row for every row of the report."""
     column, key = KEYS[question.by]
-    made = key.replace("day", "toDate(close_time, 'UTC')")
+    made = key.replace("day", _DAY)
     return {
         name: Report(
             f"SELECT toString(chain) AS chain, {made} AS {column}, {number} AS {name} FROM gas_ledger FINAL "

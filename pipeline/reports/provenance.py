@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pipeline.reports.gas import TYPES as GAS_TYPES
 from pipeline.reports.question import BadQuestion, Report, word
-from sinks.exports import asset_key
 
 _SELECT: Final = "SELECT * FROM provenance(asset = {asset:String})"
 _APPLIED_TO: Final = "event_id IN (SELECT event_id FROM event_outcomes WHERE status = 'applied')"
@@ -32,9 +32,20 @@ def meanings(asset: str, chain: str | None) -> list[str]:
     return list(dict.fromkeys([*likely, name]))
 
 
-def provenance(key: str) -> Report:
-    """Rows of the view, oldest first."""
-    return Report(_SELECT, {"asset": key})
+def asset_key(asset: str, chain: str) -> str:
+    """The key of an asset of `chain` named by its NFTokenID (64 hex digits) or MPT issuance id (48), with
+    or without nft: or mpt: before it; a whole key stands for itself."""
+    if "/" in asset:
+        return asset
+    kind, _, bare = asset.rpartition(":")
+    if not kind:
+        kind = {64: "nft", 48: "mpt"}.get(len(bare), "")
+    return f"{chain}/{kind}:{bare.upper()}" if kind in ("nft", "mpt") else f"{chain}/{asset}"
+
+
+def provenance(key: str, gas: bool = True) -> Report:
+    """Rows of the view, oldest first; without `gas` those that tell of gas are left out."""
+    return Report(_SELECT if gas else f"{_SELECT} WHERE type NOT IN {GAS_TYPES}", {"asset": key})
 
 
 def recomputed(key: str) -> dict[str, Report]:

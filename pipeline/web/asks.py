@@ -15,6 +15,7 @@ from typing import Any, Final
 from pipeline.api.client import ApiError
 from pipeline.api.reads import Reads
 from pipeline.domain.quantise import units_to_decimal
+from pipeline.reports.gas import TYPES as GAS_TYPES
 from sinks.views import inline
 
 Row = dict[str, Any]
@@ -79,9 +80,11 @@ class Asks:
         rows = await self._rows(_BOUND, token=token)
         return await self.state(rows[0]["asset_id"]) if rows and rows[0]["asset_id"] else None
 
-    async def story(self, asset: str, skip: int) -> tuple[list[Row], bool]:
-        """(rows of the provenance after the first `skip`, whether there are more)."""
-        rows = await self._rows(_STORY, asset=asset, limit=ROWS + 1, skip=skip)
+    async def story(self, asset: str, skip: int, gas: bool) -> tuple[list[Row], bool]:
+        """(rows of the provenance, with those of gas or without, after the first `skip`; whether there are more)."""
+        sql = _STORY.replace("/*only*/", "" if gas else f"WHERE type NOT IN {GAS_TYPES}")
+        async with self._few:
+            rows = await self._rows(sql, asset=asset, limit=ROWS + 1, skip=skip)
         return rows[:ROWS], len(rows) > ROWS
 
     async def holder(self, token: str) -> str | None:
@@ -187,7 +190,7 @@ ORDER BY topic, partition"""
 _BOUND: Final = """
 SELECT JSONExtractString(argMax(value, version), 'asset_id') AS asset_id FROM application_states
 WHERE domain = 'assets' AND kind = 'token' AND id = {token:String}"""
-_STORY: Final = f"SELECT * FROM {inline('provenance')} LIMIT {{limit:UInt32}} OFFSET {{skip:UInt32}}"
+_STORY: Final = f"SELECT * FROM {inline('provenance')} /*only*/ LIMIT {{limit:UInt32}} OFFSET {{skip:UInt32}}"
 _HOLDER: Final = """
 SELECT ifNull(to_owner, '') AS holder FROM asset_changes WHERE asset = {token:String} AND finality != 'retracted'
 ORDER BY block DESC, transaction_index DESC, change_index DESC LIMIT 1"""

@@ -16,10 +16,10 @@ from pipeline.api.client import ApiError, Client
 from pipeline.api.read_clickhouse import ClickHouse
 from pipeline.api.read_models import ID_MAX
 from pipeline.api.reads import GAS_READ
+from pipeline.reports.coins import GAS, coin, decimals
 from pipeline.reports.gas import as_told
 
 ROWS_MAX: Final = 1000
-MANAGED: Final = "offchain/gas:"  # before a currency
 FIRST_DAY: Final = date(2012, 1, 1)  # before every chain
 PERIODS: Final[Mapping[str, str]] = {
     "7": "last 7 days", "30": "last 30 days", "90": "last 90 days", "365": "last 365 days", "all": "all time",
@@ -33,6 +33,7 @@ _VIEWS: Final[Mapping[str, tuple[str, str]]] = {
     "day": ("gas_daily", "day"),
 }
 GROUPS: Final = tuple(_VIEWS)
+_SMALLEST: Final = {"XRP": "drops", "ETH": "wei", "native": "wei"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Table:
     @property
     def title(self) -> str:
         """The chain for people."""
-        coin = self.chain.removeprefix(MANAGED)
+        coin = self.chain.removeprefix(GAS)
         return self.chain if coin == self.chain else f"{coin} in managed custody"
 
 
@@ -140,12 +141,13 @@ def report_sql(wanted: Asked) -> str:
 
 
 def sums_sql(wanted: Asked) -> str:
-    """The question for the sums by chain, in parameters first, last, owner.
+    """The question for the sums by chain, with its coin and the coin's decimals, in parameters first, last, owner.
 
     By asset they are those of all gas: a transaction that changed two assets stands in the rows of both.
     """
     view = "gas_daily" if wanted.by == "asset" else _VIEWS[wanted.by][0]
-    return f"SELECT chain, {_sums()}\n{_from(wanted, view)}\nGROUP BY chain"
+    named = f"{coin('chain')} AS coin, {decimals('chain')} AS decimals"
+    return f"SELECT chain, {named}, {_sums()}\n{_from(wanted, view)}\nGROUP BY chain"
 
 
 def _sums() -> str:
@@ -164,10 +166,12 @@ def _from(wanted: Asked, view: str) -> str:
 
 def table(chain: str, rows: Sequence[Mapping[str, Any]], sums: Mapping[str, Any]) -> Table:
     """One chain's table, with coverage: the part of what is required that the treasury has paid."""
-    unit, coin, decimals = unit_of(chain)
+    places, name = sums["decimals"], sums["coin"]
+    unit = _SMALLEST.get(name, f"smallest units of {name}")
     told = tuple({**row, "covered": covered(row)} for row in rows[:ROWS_MAX])
     cut = len(rows) > ROWS_MAX
-    return Table(chain, unit, coin, decimals, told, {**sums, "covered": covered(sums)}, cut)
+    told_sums = {**sums, "covered": covered(sums)}
+    return Table(chain, unit, name if places >= 0 else "", max(places, 0), told, told_sums, cut)
 
 
 def covered(row: Mapping[str, Any]) -> str:
@@ -177,16 +181,6 @@ def covered(row: Mapping[str, Any]) -> str:
         return ""
     hundredths = int(row["paid_by_treasury"]) * 10_000 // required
     return f"{hundredths // 100}.{hundredths % 100:02d} %"
-
-
-def unit_of(chain: str) -> tuple[str, str, int]:
-    """(name of a chain's smallest unit, of its coin, the coin's decimals); coin "" = not known."""
-    if chain.startswith(MANAGED):
-        coin = chain.removeprefix(MANAGED)
-        return {"XRP": ("drops", "XRP", 6), "ETH": ("wei", "ETH", 18)}.get(
-            coin, (f"smallest units of {coin}", "", 0)
-        )
-    return ("drops", "XRP", 6) if chain.startswith("xrpl:") else ("wei", "coins", 18)
 
 
 def whole(amount: str, decimals: int) -> str:

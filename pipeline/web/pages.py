@@ -25,7 +25,7 @@ from pipeline.api.app import read_body
 from pipeline.api.client import ApiError, Client, current
 from pipeline.api.keys import Keys
 from pipeline.api.read_models import ID_MAX
-from pipeline.api.reads import Reads
+from pipeline.api.reads import Reads, reads_gas
 from pipeline.web import gas, show
 from pipeline.web.asks import ROWS, SINGLE, Asks, chain_key
 
@@ -122,9 +122,9 @@ def _first_page(router: APIRouter, asks: Asks) -> None:
 def _assets(router: APIRouter, asks: Asks) -> None:
     @router.get("/assets/{asset:path}")
     async def asset_page(request: Request, asset: str) -> Response:
-        asset, skip = _text(asset, "asset"), _skip(request)
+        asset, skip, may = _text(asset, "asset"), _skip(request), reads_gas(request)
         (rows, more), state, days, holder = await asyncio.gather(
-            asks.story(asset, skip),
+            asks.story(asset, skip, may),
             asks.bound(asset) if chain_key(asset) else asks.state(asset),
             asks.days(asset),
             asks.holder(asset),
@@ -132,7 +132,7 @@ def _assets(router: APIRouter, asks: Asks) -> None:
         if not rows and state is None:
             raise ApiError(404, "unknown_asset", f"there is no asset {asset[:120]!r}", "asset")
         told = show.asset(asset, state, rows, days, skip, holder)
-        return page("asset.html", **told, skip=skip, more=more, step=ROWS)
+        return page("asset.html", **told, skip=skip, more=more, step=ROWS, gas_left_out=not may)
 
     @router.get("/holders/{asset:path}")
     async def holders_page(request: Request, asset: str) -> Response:

@@ -6,52 +6,61 @@ WITH
   toInt256('100000000000000000000000000000000000000') AS base, -- sums are kept in limbs of 38 digits: a uint256 passes Int256
   toInt256('1000000000000000000000000000000') AS lift, -- makes a limb positive before it is divided
   x -> intDiv(x + lift * base, base) - lift AS carry,
-  x -> (x + lift * base) % base AS rest,
-  digits -> arrayMap(at -> toInt256(substring(leftPad(digits, 114, '0'), at, 38)), [77, 39, 1]) AS limbs,
-  text -> arrayMap(limb -> if(startsWith(text, '-'), -limb, limb), limbs(trim(LEADING '-' FROM text))) AS number,
-  sums -> sums[3] + carry(sums[2] + carry(sums[1])) < 0 AS negative,
-  sums -> concat(
-    toString(sums[3] + carry(sums[2] + carry(sums[1]))),
-    leftPad(toString(rest(sums[2] + carry(sums[1]))), 38, '0'),
-    leftPad(toString(rest(sums[1])), 38, '0')
-  ) AS written,
-  sums -> if(
-    negative(sums),
-    concat('-', trim(LEADING '0' FROM written(arrayMap(limb -> -limb, sums)))),
-    if(trim(LEADING '0' FROM written(sums)) = '', '0', trim(LEADING '0' FROM written(sums)))
-  ) AS decimal
+  x -> (x + lift * base) % base AS rest
 SELECT
   chain,
   chain_number,
   account,
   asset,
-  decimal(arrayMap((held, change) -> held + change, opened, of_final)) AS balance,
-  decimal(arrayMap((held, change) -> held + change, opened, of_head)) AS balance_head,
+  decimals[1] AS balance,
+  decimals[2] AS balance_head,
   partial,
   last.1 AS block_number,
   last.2 AS transaction_index,
   last.3 AS hash,
   last.4 AS changed_at
 FROM (
-  WITH
-    b.block_number <= {position:Int64} AND b.time <= {time:DateTime64(3, 'UTC')} AND b.finality != 'retracted' AS stands,
-    stands AND b.finality = 'final' AS stays,
-    number(b.change) AS by
   SELECT
-    b.chain AS chain,
-    b.chain_number AS chain_number,
-    b.account AS account,
-    b.asset AS asset,
-    number(max(ifNull(b.opening, '0'))) AS opened,
-    [sumIf(by[1], stays), sumIf(by[2], stays), sumIf(by[3], stays)] AS of_final,
-    [sumIf(by[1], stands), sumIf(by[2], stands), sumIf(by[3], stands)] AS of_head,
-    maxIf(b.partial, stands) AS partial,
-    if(kept > 0, maxIf((b.block_number, b.transaction_index, b.hash, b.time), stands), (-1, -1, '', toDateTime64(0, 3, 'UTC'))) AS last,
-    countIf(stands) AS kept,
-    countIf(b.opening IS NOT NULL) AS openings
-  FROM evm_balance_changes AS b FINAL
-  WHERE (b.block_number <= {position:Int64} AND b.time <= {time:DateTime64(3, 'UTC')}) OR b.opening IS NOT NULL
-  GROUP BY chain, chain_number, account, asset
+    *,
+    arrayMap(
+      (limbs, minus) -> replaceRegexpOne(
+        concat(
+          minus, '0', toString(limbs[3] + carry(limbs[2] + carry(limbs[1]))),
+          leftPad(toString(rest(limbs[2] + carry(limbs[1]))), 38, '0'), leftPad(toString(rest(limbs[1])), 38, '0')
+        ),
+        '^(-?)0*([0-9])', '\\1\\2'
+      ),
+      arrayMap((limbs, minus) -> arrayMap(limb -> if(minus = '', limb, -limb), limbs), sums, signs), signs
+    ) AS decimals
+  FROM (
+    SELECT
+      *,
+      arrayMap(changes -> arrayMap((held, change) -> held + change, opened, changes), [of_final, of_head]) AS sums,
+      arrayMap(limbs -> if(limbs[3] + carry(limbs[2] + carry(limbs[1])) < 0, '-', ''), sums) AS signs
+    FROM (
+      WITH
+        digits -> arrayMap(at -> toInt256(substring(leftPad(digits, 114, '0'), at, 38)), [77, 39, 1]) AS limbs_of,
+        text -> arrayMap(limb -> if(startsWith(text, '-'), -limb, limb), limbs_of(trim(LEADING '-' FROM text))) AS number,
+        b.block_number <= {position:Int64} AND b.time <= {time:DateTime64(3, 'UTC')} AND b.finality != 'retracted' AS stands,
+        stands AND b.finality = 'final' AS stays,
+        number(b.change) AS by
+      SELECT
+        b.chain AS chain,
+        b.chain_number AS chain_number,
+        b.account AS account,
+        b.asset AS asset,
+        number(max(ifNull(b.opening, '0'))) AS opened,
+        [sumIf(by[1], stays), sumIf(by[2], stays), sumIf(by[3], stays)] AS of_final,
+        [sumIf(by[1], stands), sumIf(by[2], stands), sumIf(by[3], stands)] AS of_head,
+        maxIf(b.partial, stands) AS partial,
+        if(kept > 0, maxIf((b.block_number, b.transaction_index, b.hash, b.time), stands), (-1, -1, '', toDateTime64(0, 3, 'UTC'))) AS last,
+        countIf(stands) AS kept,
+        countIf(b.opening IS NOT NULL) AS openings
+      FROM evm_balance_changes AS b FINAL
+      WHERE (b.block_number <= {position:Int64} AND b.time <= {time:DateTime64(3, 'UTC')}) OR b.opening IS NOT NULL
+      GROUP BY chain, chain_number, account, asset
+    )
+  )
 )
 WHERE kept > 0 OR openings > 0
 SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -11,21 +11,15 @@ import asyncio
 import io
 import tempfile
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from fastavro import schemaless_reader
 
-from pipeline.ingest.chains import ChainRegister
-from pipeline.ingest.ledgers import read_headers
-from pipeline.supervisor import EmbeddedBroker, Supervisor
 from schemas.loader import by_topic
 from tests.bench.generate_chain import generate
-from topics.apply import apply_topics
-
-TOPIC = "xrpl.ledgers.v1"
+from tests.bench.published_chain import TOPIC, published
 
 
 async def plain_loop(url: str, end: int) -> tuple[float, int]:
@@ -51,28 +45,15 @@ async def plain_loop(url: str, end: int) -> tuple[float, int]:
 
 
 async def measure(recording: Path, data_dir: Path, rounds: int) -> dict[str, Any]:
-    broker = EmbeddedBroker()
-    url = await broker.start(data_dir / "broker.log")
-    env = {"TIDEBOOK_DATA_DIR": str(data_dir), "TIDEBOOK_KAFKA_URL": url, "TIDEBOOK_EPOCH": uuid.uuid4().hex}
-    chain = ChainRegister(data_dir / "chains").identify(read_headers([recording]), None)
-    supervisor = Supervisor(data_dir / "logs", env)
-    try:
-        await apply_topics(url, chains=1)
-        ingest = await supervisor.start("ingest", ["ingest", "file", "--chain", chain.name, str(recording)])
-        while not ingest.status.get("ended"):
-            supervisor.check()
-            await asyncio.sleep(0.2)
-        end = ingest.status["produced"][TOPIC]["0"]
-        before = [await plain_loop(url, end) for _ in range(rounds)]
+    async with published(recording, data_dir) as chain:
+        supervisor = chain.supervisor
+        before = [await plain_loop(chain.url, chain.end) for _ in range(rounds)]
         books = await supervisor.start("books", ["work", "books"])
         while not books.status.get("ready") or books.behind(supervisor.targets()):
             supervisor.check()
             await asyncio.sleep(0.1)
         seconds = books.status["busy"][1] - books.status["busy"][0]
-        after = [await plain_loop(url, end) for _ in range(rounds)]
-    finally:
-        await supervisor.stop()
-        await broker.stop()
+        after = [await plain_loop(chain.url, chain.end) for _ in range(rounds)]
     loops = sorted(spent for spent, _ in before + after)
     transactions = before[0][1]
     plain = transactions / loops[len(loops) // 2]

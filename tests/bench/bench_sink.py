@@ -25,9 +25,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from fastavro import schemaless_reader
 
 from pipeline.agents.history import HistoryRole
-from pipeline.ingest.chains import ChainRegister
-from pipeline.ingest.ledgers import read_headers
-from pipeline.supervisor import EmbeddedBroker, Supervisor
 from schemas.codec import local_codec
 from schemas.loader import by_topic, schemas
 from schemas.registry import local_registry
@@ -38,9 +35,8 @@ from sinks.clickhouse_state import wanted_tables
 from sinks.ddl_shape import documented
 from sinks.sink import HistoryMessage
 from tests.bench.generate_chain import generate
-from topics.apply import apply_topics
+from tests.bench.published_chain import TOPIC, published
 
-TOPIC = "xrpl.ledgers.v1"
 DEMANDED = 1.5
 WHERE: dict[str, Callable[[Any], bool]] = {
     "xrpl_ledgers": lambda row: row[0]["chunk"] == 0,
@@ -215,21 +211,8 @@ def _digest(client: Any, prefix: str, table: ddl.Table) -> tuple[int, int]:
 
 async def measure(recording: Path, data_dir: Path, rounds: int) -> dict[str, Any]:
     """Publish the recorded chain, then measure."""
-    broker = EmbeddedBroker()
-    url = await broker.start(data_dir / "broker.log")
-    env = {"TIDEBOOK_DATA_DIR": str(data_dir), "TIDEBOOK_KAFKA_URL": url, "TIDEBOOK_EPOCH": uuid.uuid4().hex}
-    chain = ChainRegister(data_dir / "chains").identify(read_headers([recording]), None)
-    supervisor = Supervisor(data_dir / "logs", env)
-    try:
-        await apply_topics(url, chains=1)
-        ingest = await supervisor.start("ingest", ["ingest", "file", "--chain", chain.name, str(recording)])
-        while not ingest.status.get("ended"):
-            supervisor.check()
-            await asyncio.sleep(0.2)
-        return await rounds_of(url, ingest.status["produced"][TOPIC]["0"], data_dir / "clickhouse", rounds)
-    finally:
-        await supervisor.stop()
-        await broker.stop()
+    async with published(recording, data_dir) as chain:
+        return await rounds_of(chain.url, chain.end, data_dir / "clickhouse", rounds)
 
 
 def run(transactions: int = 200_000, seed: int = 7, rounds: int = 3) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def until(met: Callable[[], Any], what: str) -> Any:
 
 
 def applied(data_dir: Path, anvil: Anvil) -> dict[str, Any]:
-    """The report of lag once every stage stands at the node's newest block."""
+    """The report of lag once every stage stands at the node's newest block and no role has messages before it."""
 
     def met() -> dict[str, Any] | None:
         report = lag.last = lag(data_dir)  # type: ignore[attr-defined]
@@ -77,7 +77,8 @@ def applied(data_dir: Path, anvil: Anvil) -> dict[str, Any]:
             for name, stage in chain["stages"].items()
         }
         wanted = dict.fromkeys(("head", "ingested", "books", "state", "history"), anvil.number())
-        return report if stages == {**wanted, "final": anvil.number("finalized")} else None
+        behind = any(role["behind"] for role in report.get("roles", []))
+        return report if stages == {**wanted, "final": anvil.number("finalized")} and not behind else None
 
     return until(met, "every stage at the head")
 

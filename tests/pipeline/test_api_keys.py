@@ -95,7 +95,8 @@ def test_a_header_names_itself():
     assert ApiError(429, "slow", "x", Retry_After="1").headers == {"Retry-After": "1"}
 
 
-def test_the_commands(tmp_path, capsys):
+def test_the_commands(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     settings = Settings(data_dir=tmp_path)
     assert create_key(settings, "acme", "u1", ["assets:write", "tokens:read"], 5, False) == 0
     out = capsys.readouterr()
@@ -107,7 +108,11 @@ def test_the_commands(tmp_path, capsys):
         "acme", "u1", ["assets:write", "tokens:read"], 5.0, None,
     )  # fmt: skip
     assert text not in str(row)
-    assert list_keys(settings, False) == 0 and "acme" in capsys.readouterr().out
+    assert create_key(settings, "ben", "[red]b[/red]", ["assets:write"], 0, True) == 0
+    capsys.readouterr()
+    assert list_keys(settings, False) == 0
+    shown = capsys.readouterr().out
+    assert "acme" in shown and "[red]b[/red]" in shown
     assert revoke_key(settings, row["id"]) == 0 and "revoked" in capsys.readouterr().out
     assert revoke_key(settings, row["id"]) == 0
     assert revoke_key(settings, "nobody") == 2

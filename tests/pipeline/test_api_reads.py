@@ -2,33 +2,22 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import orjson
 import pytest
-from fastapi import FastAPI
-from starlette.requests import Request
 
 from pipeline.api import read_models
 from pipeline.api.app import make_fastapi
-from pipeline.api.client import ApiError, Client
+from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import Gather
 from pipeline.api.read_models import of_cursor, to_cursor
 from pipeline.api.reads import Reads, read_router
-from tests.support.read_scene import ANA, case, play
+from tests.support.asking import ask, told
+from tests.support.read_scene import case, play
 from tests.support.read_world import World, world
-
-CLIENTS = {
-    "root": Client("root", scopes=frozenset({"root"})),
-    "nobody": Client("nobody"),
-    **{name: Client(name, user_id=name) for name in ("alice", "bob", "carl", "dora", "bank", "shop")},
-    "ana": Client("ana", user_id=ANA),
-    "gas": Client("gas", scopes=frozenset({"gas:read"})),
-    "positions": Client("positions", scopes=frozenset({"positions:read"})),
-}
 
 
 @pytest.fixture(scope="module")
@@ -36,40 +25,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("reads")) as made:
         play(made)
         yield made
-
-
-def application(reads: Reads) -> FastAPI:
-    """The endpoints; the header X-Client says who asks."""
-    app = make_fastapi([read_router(reads)])
-
-    @app.middleware("http")
-    async def identify(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
-        request.state.client = CLIENTS.get(request.headers.get("x-client", ""))
-        return await call_next(request)
-
-    return app
-
-
-def ask(scene: World, *paths: str, who: str = "") -> list[httpx.Response]:
-    """Answers to requests sent at once."""
-
-    async def all_of_them() -> list[httpx.Response]:
-        reads = Reads(scene.port.url)
-        transport = httpx.ASGITransport(application(reads))
-        headers = {"x-client": who} if who else {}
-        async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as client:
-            answers = await asyncio.gather(*(client.get(path) for path in paths))
-        await reads.close()
-        return list(answers)
-
-    return asyncio.run(all_of_them())
-
-
-def told(scene: World, path: str, who: str = "", status: int = 200) -> Any:
-    """The answer's body."""
-    (answer,) = ask(scene, path, who=who)
-    assert answer.status_code == status, answer.text
-    return answer.json()
 
 
 def reason(scene: World, path: str, who: str, status: int) -> tuple[str, str]:
@@ -138,8 +93,7 @@ def test_pages_join_to_the_list(scene: World, path: str) -> None:
 def test_what_happened_to_an_asset(scene: World) -> None:
     body = told(scene, "/v1/assets/card-1/transactions")
     assert read_models.Transactions.model_validate(body)
-    types = [one["type"] for one in body["transactions"]]
-    assert types == ["MINTED", "LISTED", "SOLD", "INTERNAL_GAS_CHARGE"]
+    assert [one["type"] for one in body["transactions"]] == ["MINTED", "LISTED", "SOLD"]
     sold = body["transactions"][2]
     assert (sold["at"], sold["payload"]["price"], sold["payload"]["to_user_id"]) == (
         "2026-01-05T12:12:00.000Z",
@@ -150,13 +104,7 @@ def test_what_happened_to_an_asset(scene: World) -> None:
     assert [(one["type"], one["user_id"]) for one in events["events"]] == [("VIEWED", "bob")]
     history = told(scene, "/v1/assets/card-1/provenance")
     assert read_models.Provenance.model_validate(history)
-    assert [one["type"] for one in history["history"]] == [
-        "MINTED",
-        "LISTED",
-        "VIEWED",
-        "SOLD",
-        "INTERNAL_GAS_CHARGE",
-    ]
+    assert [one["type"] for one in history["history"]] == ["MINTED", "LISTED", "VIEWED", "SOLD"]
     assert history["asset"] == told(scene, "/v1/assets/card-1")
     first = told(scene, "/v1/assets/card-1/provenance?limit=2")
     second = told(scene, f"/v1/assets/card-1/provenance?limit=60&cursor={first['next']}")
@@ -191,6 +139,22 @@ def test_gas_is_its_user_s_or_the_scope_s(scene: World) -> None:
         ("nobody", "/v1/users/bob/gas"),
     ):
         assert reason(scene, path, who, 403)[0] == "forbidden"
+
+
+@pytest.mark.parametrize(("what", "rows"), [("transactions", "transactions"), ("provenance", "history")])
+@pytest.mark.parametrize("question", ["", "?limit=60"])  # asked together with others, and alone
+def test_gas_of_an_asset_is_shown_to_the_scope_alone(
+    scene: World, what: str, rows: str, question: str
+) -> None:
+    path, gas = f"/v1/assets/card-1/{what}{question}", "INTERNAL_GAS_CHARGE"
+    for who in ("gas", "root"):
+        body = told(scene, path, who)
+        assert body["gas_left_out"] is False and [one["type"] for one in body[rows]][-1] == gas
+        for without in ("", "nobody", "bob", "positions", "service"):  # bob has paid it
+            left = told(scene, path, without)
+            assert left["gas_left_out"] is True and left[rows] == body[rows][:-1] and left["next"] is None
+    last = told(scene, f"/v1/assets/card-1/{what}?limit={len(body[rows]) - 1}")
+    assert last[rows] == body[rows][:-1] and last["next"] is None
 
 
 def test_s1_s_rules_of_access(scene: World) -> None:
@@ -374,7 +338,7 @@ def test_new_rows_neither_repeat_nor_hide_others(scene: World) -> None:
 
 
 def test_answers_are_what_the_document_says(scene: World) -> None:
-    document = application(Reads()).openapi()
+    document = make_fastapi([read_router(Reads())]).openapi()
     assert len(document["paths"]) == 18
     for path, operations in document["paths"].items():
         assert "get" in operations and path.startswith("/v1/")

@@ -9,7 +9,9 @@ import pytest
 
 from pipeline.catalog.assets import ASSETS
 from pipeline.domain.account import AccountCode
-from pipeline.domain.applications.fold import Judged
+from pipeline.domain.applications.event import Figures
+from pipeline.domain.applications.fold import Judged, Overlay
+from pipeline.domain.assets.figures import of_applied
 from tests.support.applications import TestFold, event, fold_of
 
 CHAIN = "xrpl:0"
@@ -273,3 +275,26 @@ def test_social_events_are_somebodys_and_change_nothing(story: Story) -> None:
     assert story.refused("PACK_TAPPED", "card", user_id="bob") == ("illegal_transition", "asset_id")
     story.does("REACTION_ADDED", "card", {"reaction": "like"}, user_id="bob")
     assert story.fold.held == held
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "figures"),
+    [
+        ("SOLD", {"to_user_id": "b", "price": "9" * 30 + "." + "9" * 18, "currency": "X", "units": str(10**12)},
+         Figures("app", "ann", "X", "9" * 30 + "9" * 12 + "." + "9" * 6 + "0" * 12)),
+        ("SOLD", {"to_user_id": "b", "price": "10.50", "currency": "X"}, Figures("app", "ann", "X", "10.5")),
+        ("LISTED", {"price": "10.50", "currency": "X"}, Figures("app", "ann")),
+        ("INTERNAL_GAS_CHARGE", {"payer_user_id": "b", "currency": "X", "gas_required": "3", "gas_paid_by_user": "1",
+                                 "gas_paid_by_treasury": "2"}, Figures("app", "ann", "X", "0", "3", "2")),
+    ],
+)  # fmt: skip
+def test_figures_of_an_event(type: str, data: dict[str, Any], figures: Figures) -> None:
+    """A sale's volume to its last place; the application is the asset's where the event names none."""
+    view = Overlay(lambda kind, id: {"app_id": "app"} if (kind, id) == ("asset", "card") else None)
+    told = event(ASSETS, type, "card", data=data, user_id="ann")
+    assert of_applied(told, view) == figures
+    by_service = event(ASSETS, type, "card", data=data, app_id="other")
+    assert of_applied(by_service, view) == figures._replace(app_id="other", user_id=None)
+    assert of_applied(event(ASSETS, type, "gone", data=data, user_id="ann"), view) == figures._replace(
+        app_id=""
+    )

@@ -22,7 +22,7 @@ def _rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_directory_that_is_not_there_is_planned_and_not_made(
+def test_tables_that_are_not_there_are_planned_and_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = _settings(tmp_path)
@@ -32,6 +32,15 @@ def test_a_directory_that_is_not_there_is_planned_and_not_made(
         row["table"] for row in rows
     }
     assert {row["action"] for row in rows} == {"change"} and not settings.clickhouse_dir.exists()
+
+
+def test_no_data_directory_is_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = _settings(tmp_path / "mistyped")
+    assert plan_clickhouse(settings, as_json=True) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert f"there is no data directory {settings.data_dir}: name it with --data-dir" in told.err
+    assert not settings.data_dir.exists()
 
 
 def test_planned_applied_and_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

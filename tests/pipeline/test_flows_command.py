@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline import books_command
-from pipeline.books_cli import books_app
+from pipeline.books_cli import _rows, books_app
 from pipeline.books_command import Desk
 from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Party
 from pipeline.settings import Settings
@@ -279,3 +279,10 @@ def test_real_commands_leave_a_history_that_agrees_with_the_books(tmp_path: Path
     ]  # fmt: skip
     status, text = run("accounts", "--json")
     assert [json.loads(line)["type"] for line in text.splitlines()] == ["TREASURY", "USER"], text
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    _rows(lambda: [{"owner": "[red]ann[/red]\x1b[2J"}], json=False)
+    assert "[red]ann[/red]\N{REPLACEMENT CHARACTER}[2J" in capsys.readouterr().out
+    _rows(list, json=False)
+    assert capsys.readouterr().out == "no rows\n"

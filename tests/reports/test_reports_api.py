@@ -4,20 +4,19 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
 import httpx
 import pyarrow.parquet
 import pytest
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
 from pipeline.api import read_models, routes_reports
 from pipeline.api.app import make_fastapi
-from pipeline.api.client import Client
 from pipeline.api.openapi import document
 from pipeline.api.read_clickhouse import ClickHouse
+from pipeline.api.reads import Reads
 from pipeline.api.routes_reports import (
     ComplianceAnswer,
     GasAnswer,
@@ -27,54 +26,26 @@ from pipeline.api.routes_reports import (
 )
 from pipeline.catalog import APPLICATIONS
 from pipeline.reports.gas import GasQuestion, gas_report
+from tests.support import asking
 from tests.support.report_scene import EVM, XRPL, ReportScene
 
 pytestmark = pytest.mark.xdist_group("reports")
 
-CLIENTS = {
-    "root": Client("root", scopes=frozenset({"root"})),
-    "nobody": Client("nobody"),
-    "alice": Client("alice", user_id="alice"),
-    "gas": Client("gas", scopes=frozenset({"gas:read"})),
-    "service": Client("service", scopes=frozenset({"service", "positions:read"})),
-}
 MODELS = {"gas": GasAnswer, "provenance": ProvenanceAnswer, "compliance": ComplianceAnswer}
 PERIOD = "from=2026-01-01&to=2026-03-31"
 
 
-def application(clickhouse: ClickHouse) -> Any:
-    app = make_fastapi([report_router(clickhouse)])
-
-    @app.middleware("http")
-    async def identify(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
-        request.state.client = CLIENTS.get(request.headers.get("x-client", ""))
-        return await call_next(request)
-
-    return app
-
-
 def ask(scene: ReportScene, *paths: str, who: str = "root") -> list[httpx.Response]:
     """Answers to requests sent at once."""
-
-    async def all_of_them() -> list[httpx.Response]:
-        clickhouse = ClickHouse(scene.world.port.url)
-        transport = httpx.ASGITransport(application(clickhouse))
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://api", headers={"x-client": who}
-        ) as client:
-            answers = await asyncio.gather(*(client.get(f"/v1/reports/{path}") for path in paths))
-        await clickhouse.close()
-        return list(answers)
-
-    return asyncio.run(all_of_them())
+    return asking.ask(scene.world, *(f"/v1/reports/{path}" for path in paths), who=who)
 
 
 def told(scene: ReportScene, path: str, who: str = "root", status: int = 200) -> Any:
-    (answer,) = ask(scene, path, who=who)
-    assert answer.status_code == status, answer.text
+    """The answer's body, in the form that its model says."""
+    body = asking.told(scene.world, f"/v1/reports/{path}", who, status)
     model = MODELS[path.partition("?")[0].partition("/")[0]] if status == 200 else read_models.Error
-    assert model.model_validate(answer.json())
-    return answer.json()
+    assert model.model_validate(body)
+    return body
 
 
 def test_gas_is_as_the_view_has_it(scene: ReportScene) -> None:
@@ -107,6 +78,22 @@ def test_provenance_of_anything(scene: ReportScene) -> None:
     assert whole["asset"] == nft and whole["rows"][0]["action"] == "minted"
     assert told(scene, f"provenance/{nft.rpartition(':')[2]}?chain={XRPL}", "") == whole
     assert told(scene, "provenance/nothing", "", 404)["error"]["field"] == "asset"
+
+
+def test_gas_stands_in_a_story_for_the_scope_alone(scene: ReportScene) -> None:
+    """As JSON and as a file: who may not read it gets all other rows, and is told so."""
+    whole = told(scene, "provenance/card-1", "gas")
+    rest = [row for row in whole["rows"] if not row["type"].startswith("INTERNAL_GAS")]
+    assert len(rest) < len(whole["rows"]) and not whole["gas_left_out"]
+    for who in ("", "nobody", "bob", "service"):
+        body = told(scene, "provenance/card-1", who)
+        assert body["rows"] == rest and body["gas_left_out"]
+    for who, rows, said in (("", rest, "gas"), ("gas", whole["rows"], None)):
+        (file,) = ask(scene, "provenance/card-1?format=jsonl", who=who)
+        assert [json.loads(line)["event_id"] for line in file.text.splitlines()] == [
+            row["event_id"] for row in rows
+        ]
+        assert file.headers.get("x-tidebook-left-out") == said
 
 
 def test_downloads_are_whole_in_every_format(scene: ReportScene) -> None:
@@ -194,13 +181,10 @@ def test_what_breaks_on_its_way_never_looks_whole(scene: ReportScene) -> None:
 
 def test_clickhouse_away_is_a_503(scene: ReportScene) -> None:
     async def away() -> httpx.Response:
-        clickhouse = ClickHouse("http://127.0.0.1:1")
-        transport = httpx.ASGITransport(application(clickhouse))
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://api", headers={"x-client": "root"}
-        ) as client:
+        reads = Reads("http://127.0.0.1:1")
+        async with asking.asker(reads, "root") as client:
             answers = [await client.get("/v1/reports/gas?format=csv") for _ in range(3)]
-        await clickhouse.close()
+        await reads.close()
         assert {answer.status_code for answer in answers} == {503}
         return answers[-1]
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.read_commands import show_table
-from pipeline.reports.provenance import meanings
+from pipeline.reports.provenance import asset_key, meanings
+from pipeline.terminal import show_table
 from tests.support.report_scene import EVM, XRPL, ReportScene
 
 pytestmark = pytest.mark.xdist_group("reports")
@@ -79,6 +79,21 @@ def test_its_sql_can_be_pasted(run: Any) -> None:
         assert {(row["chain"], row["app_id"]): row[number] for row in found} == {
             key: row[number] for key, row in rows.items()
         }
+
+
+@pytest.mark.parametrize(
+    ("asset", "key"),
+    [
+        ("A" * 64, f"c/nft:{'A' * 64}"),
+        ("nft:" + "a" * 64, f"c/nft:{'A' * 64}"),
+        ("b" * 48, f"c/mpt:{'B' * 48}"),
+        ("mpt:" + "b" * 48, f"c/mpt:{'B' * 48}"),
+        ("d/nft:x", "d/nft:x"),
+        ("USD.rI", "c/USD.rI"),
+    ],
+)
+def test_asset_keys(asset: str, key: str) -> None:
+    assert asset_key(asset, "c") == key
 
 
 def test_provenance_by_every_name(scene: ReportScene, run: Any) -> None:

@@ -15,8 +15,21 @@ from pipeline.audit_command import run_audit
 from pipeline.domain.audit import CHECKS, Result
 from pipeline.settings import Settings
 from schemas.codec import Codec
+from sinks.audit_run import Asked, run
 from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
-from tests.support.audit_world import BLOCKS, EVM, LEDGERS, TABLES, TRANSFERS, XRPL, AuditWorld, audit_world
+from sinks.books_reading import AnsweringBooks, AskedBooks
+from tests.support.audit_world import (
+    BLOCKS,
+    EVM,
+    LEDGERS,
+    TABLES,
+    TRANSFERS,
+    XRPL,
+    AuditWorld,
+    audit_world,
+    evm_records,
+)
+from tests.support.read_world import EPOCH
 
 pytestmark = pytest.mark.xdist_group("audit")  # one fixture for them all
 
@@ -139,14 +152,20 @@ CHANGES: dict[str, list[tuple[str, str, str, str]]] = {  # topic: table, what is
         ("gas_ledger", "fee = fee + 1", "fee > 0", "blocks"),
         ("xrpl_ledgers", "total_coins = total_coins - 1", "ledger_index > 1", "blocks"),
         ("gas_sums", "fee = fee + 1000", "1", "rollups"),
+        ("gas_assets", "gas_paid_by_user = gas_paid_by_user + 1", "1", "rollups"),
     ],
     BLOCKS: [
         ("evm_transfers", "amount = amount - 1", "amount > 0 AND finality = 'final'", "moves"),
         ("evm_transactions", "fee = fee + 1", "fee > 0 AND finality = 'final'", "blocks"),
+        ("gas_assets", "gas_required = gas_required + 1", "finality != 'final'", "rollups"),
     ],
     TRANSFERS: [
         ("transfer_sums", "amount = amount + 1", "1", "rollups"),
         ("holding_sums", "change = change + 1", "1", "rollups"),
+    ],
+    "applications.outcomes.v1": [
+        ("activity_sums", "volume = volume + 0.000000000000000001", "1", "rollups"),
+        ("activity_sums", "users = arrayPopBack(users)", "notEmpty(users)", "rollups"),
     ],
 }  # fmt: skip
 
@@ -383,6 +402,111 @@ def test_a_batch_that_was_cut_off_is_no_damage(scene: AuditWorld) -> None:
         assert scene.audit(LEDGERS).findings == []
 
 
+def test_a_final_block_told_under_another_incarnation_counts_once(scene: AuditWorld) -> None:
+    """As an ingest that lost its journal tells it. The sink drops it; where an older one did not, the audit of what is
+    new finds it."""
+    record = next(
+        one
+        for one in evm_records()
+        if one["finality"] == "final" and any(tx["fee"] for tx in one["transactions"])
+    )
+    sums, n = "SELECT sum(fee) AS fee, count() AS n FROM gas_sums", record["incarnation"] + 1
+    before = scene.one(sums)
+    told = [
+        {**record, "finality": how, "incarnation": i, "publication": f"{i}/{how}", "was_head": how == "final"}
+        for i, how in ((n - 1, "retracted"), (n, "head"), (n, "final"), (n + 1, "final"))
+    ]
+    written = scene.world.history.write(EPOCH, [scene._message(BLOCKS, one) for one in told])
+    scene.world.history.flush()
+    assert (written.applied, written.duplicates) == (0, 4) and scene.one(sums) == before
+    assert scene.audit(BLOCKS).findings == []
+    _, last = commits(scene, BLOCKS)[-2]
+    with scene.damaged("sink_applied"):
+        scene.do(
+            f"INSERT INTO sink_applied SELECT * REPLACE ('{n}/final' AS key, {last} + 1 AS _offset) FROM"
+            f" (SELECT * FROM sink_applied WHERE _topic = '{BLOCKS}' AND hash = '{record['block_hash']}'"
+            " AND key LIKE '%/final')"
+        )
+        found = scene.audit(BLOCKS, new=True, after={(EPOCH, BLOCKS, 0): last}).findings
+    ((_, high),) = places(found, "twice", "sink_applied")
+    assert high == last + 1
+
+
+def test_two_final_blocks_of_one_number(scene: AuditWorld) -> None:
+    with scene.damaged("evm_blocks"):
+        of = "finality = 'final' ORDER BY block_number DESC LIMIT 1"
+        number = scene.one(f"SELECT block_number AS n FROM evm_blocks WHERE {of}")["n"]
+        scene.do(
+            "INSERT INTO evm_blocks SELECT * REPLACE (concat('0x', repeat('a', 64)) AS block_hash)"
+            f" FROM (SELECT * FROM evm_blocks WHERE {of})"
+        )
+        found = scene.audit(chain=EVM, books=scene.books).findings
+    assert {one.first for one in found if one.evidence["what"] == "final blocks of this number"} == {number}
+
+
+def test_no_topic_waits_for_the_backlog_of_another(scene: AuditWorld) -> None:
+    """An audit without time begins one topic, the next one the next; of each so many commits alone."""
+    few = {topic: TABLES[topic] for topic in ("assets.activity.v1", "tokens.events.v1", LEDGERS)}
+    begin, looked = "", []
+    with asking(scene.place, WIDE) as ask:
+        for _ in range(4):  # the backlog is as it was: nothing is kept
+            told = run(ask, few, Asked(new=True, commits=1, begin=begin, until=0.0))
+            begin = told.begin
+            looked += told.ranges
+            assert told.left and told.findings == []
+    assert [one.topic for one in looked] == [*few, "assets.activity.v1"]  # few is in the order of names
+    ((first, last), (after, _), *_) = commits(scene, LEDGERS)
+    assert (looked[2].first, looked[2].last) == (first, last)
+    told = scene.audit(LEDGERS, new=True, commits=1, after={looked[2][:3]: last})
+    assert told.ranges[0].first == after and told.left
+    assert not scene.audit("tokens.events.v1", new=True, commits=10_000).left
+
+
+class Kept:
+    """Books that others still need: not closed."""
+
+    def __init__(self, books: Any) -> None:
+        self._books = books
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._books, name)
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_books_of_another_process_are_asked_while_it_runs(
+    scene: AuditWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, draw: random.Random
+) -> None:
+    """The continuous audit looks up what is new; one of everything, while things move, compares the accounts."""
+    monkeypatch.setattr("pipeline.agents.auditing.SETTLE_S", 0.0)
+    monkeypatch.setattr("sinks.audit_run.STEADY_S", 0.0)
+    path = tmp_path / "books.sock"
+    auditing = Auditing(scene.place, scene.world.codec, Every(60, 0), lambda: AskedBooks(path))
+    auditing._tables = {TRANSFERS: TABLES[TRANSFERS]}
+    (why,) = [one for one in auditing.once().results if one.check == "legs"]
+    assert why.ok is None and "books.sock" in why.evidence["why"]
+    answering = AnsweringBooks(Kept(scene.books), path)
+    with scene.damaged("transfers"):
+        rows = scene.rows(
+            "SELECT transfer_id FROM transfers WHERE chain_number != 0 AND status = 'posted' ORDER BY 1"
+        )
+        row = draw.choice(rows)["transfer_id"]
+        scene.do(f"ALTER TABLE transfers UPDATE amount = amount + 1 WHERE transfer_id = '{row}' {WAIT}")
+        found = [one for one in auditing.once().findings if one.check == "legs"]
+        assert [one.evidence["transfer_id"] for one in found] == [row]
+        with asking(scene.place, WIDE) as ask:
+            assert audited_to(ask) == {}
+        live = scene.audit(chain=found[0].scope, books=AskedBooks(path), settle_s=0.001).findings
+        assert {"accounts", "legs", "booked"} >= checks(live) >= {"accounts"}
+    told = auditing.once()
+    assert {one.check: one.ok for one in told.results}["legs"] and told.findings == []
+    sound = scene.audit(chain=EVM, books=AskedBooks(path), settle_s=0.001)
+    assert sound.findings == [] and {"accounts", "legs", "booked"} <= checks(list(sound.results))
+    answering.close()
+    scene.do("DROP TABLE audits SYNC")
+
+
 def _up(scene: AuditWorld) -> Settings:
     """Settings of a data directory that a running `up` serves."""
     folder = scene.place.path.parent  # type: ignore[union-attr]
@@ -400,6 +524,8 @@ def test_the_command_through_a_running_up(
     assert run_audit(settings, "tokens.events.v1", "", "", False, False) == 0
     shown = capsys.readouterr().out
     assert "tokens.events.v1" in shown and "nothing is wrong" in shown
+    assert run_audit(settings, BLOCKS, "", "", False, True) == 0
+    assert all(orjson.loads(line)["ok"] for line in capsys.readouterr().out.splitlines())
     (first, last) = commits(scene, "tokens.events.v1")[0]
     with scene.damaged("token_events"):
         scene.do(f"ALTER TABLE token_events DELETE WHERE _offset <= {last} {WAIT}")

@@ -326,6 +326,23 @@ def test_what_128_bits_do_not_hold_is_refused_and_the_rest_goes_on():
         )  # a row each in the history, where the audit finds what is there twice
 
 
+def test_an_opening_that_is_refused_to_one_message_after_another_is_no_row_twice():
+    """The coin's issuer has no room for B's 5: each process that meets them asks again; each refusal has a name."""
+    key = f"erc20:{COIN}"
+    full = one(99, [coins(C, C, 1)], balance_changes=[opening(A, key, U128 - 1)])
+    more = one(100, [coins(C, C, 1)], balance_changes=[opening(B, key, 5)])
+    other = one(100, [coins(C, C, 1)], "b", balance_changes=[opening(B, key, 5)])
+    with connect() as engine:
+        told(Bookkeeper(engine), records(full, "final", was_head=False))
+        asked = [records(more, "head"), records(more, "final"), records(other, "head")]
+        found = [told(Bookkeeper(engine), some)[0] for some in asked]
+        again = [told(Bookkeeper(engine), some)[0] for some in asked]
+    refused = [leg for legs in found for leg in legs if leg.transaction == -1]
+    assert [(leg.status, leg.reason, leg.amount) for leg in refused] == [("refused", "over_u128", 5)] * 3
+    assert len({leg.transfer_id for leg in refused}) == 3
+    assert again == found
+
+
 def test_an_overflow_of_a_block_that_is_final_at_once():
     full, more = one(100, [coins(NOBODY, A, U128 - 1)]), one(101, [coins(NOBODY, A, 5), coins(C, B, 4, 1)])
     with connect() as engine:

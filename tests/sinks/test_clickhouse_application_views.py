@@ -1,10 +1,15 @@
 """Views over applications on one scene, every answer worked out from it by hand; S0's three queries among them."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline.catalog.assets import ASSETS as CATALOG
+from schemas.loader import by_topic
+from sinks.ddl import tables
+from sinks.ddl_shape import documented
 from sinks.views import views
 from tests.support.read_scene import TREASURY_TX, case, play
 from tests.support.read_world import World, world
@@ -248,6 +253,27 @@ def test_analytics_count_nothing_twice(scene: World) -> None:
     for table in ("asset_transactions", "asset_events", "applied_events", "event_outcomes", "asset_registry"):
         scene.history._client.command(f"INSERT INTO {table} SELECT * FROM {table}")  # the second net's case
     assert scene.rows("SELECT * FROM asset_analytics") == [before]
+    sql = "SELECT sum(volume) AS paid, sumIf(events, type IN ('MINTED', 'SOLD')) AS n FROM activity_sums"
+    assert scene.rows(sql) == [{"paid": "10.5", "n": 6}]
+    scene.tell(
+        "assets",
+        [case("ASSET_REGISTERED", "card-1", 40, {"asset_type": "x", "title": "X"}, app_id="mintlings")],
+    )
+    assert scene.rows("SELECT * FROM asset_analytics") == [before]
+
+
+def test_analytics_know_every_type() -> None:
+    """What is no act on an asset, and what is social, is the same in the roll-up's view and in the tables of rows."""
+    (view,) = [view for view in views() if view.name == "asset_analytics"]
+    left_out, social = (
+        set(re.findall(r"\w+", found[1]))
+        for words in (r"type NOT IN \(([^)]*)\)", r"type IN \(\s*('SCANNED'[^)]*)\)")
+        if (found := re.search(words, view.select)) is not None
+    )
+    rows = {table.name: table.where for table in tables(documented(by_topic()[CATALOG.topic]))}
+    assert {name for name in CATALOG.types if f"'{name}'" in rows["asset_events"]} == social
+    told = {name for name in CATALOG.types if f"'{name}'" in rows["asset_transactions"]}
+    assert set(CATALOG.types) - told - social == left_out
 
 
 def test_the_guide_names_every_view() -> None:

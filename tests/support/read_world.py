@@ -72,14 +72,14 @@ class World:
         self.put([HistoryMessage(row.topic, 1, offset, event.at_ms, value)])
         return event.id
 
-    def put(self, messages: Iterable[HistoryMessage]) -> None:
+    def put(self, messages: Iterable[HistoryMessage], epoch: str = EPOCH) -> None:
         """Messages into history, those that it keeps."""
         by_topic: dict[str, list[HistoryMessage]] = {}
         for message in messages:
             by_topic.setdefault(message.topic, []).append(message)
         for topic, some in by_topic.items():
             if topic in self.history.topics:
-                written = self.history.write(EPOCH, some)
+                written = self.history.write(epoch, some)
                 assert not written.refused, written.refused
         self.history.flush()
 

@@ -1,7 +1,7 @@
 """The recorded chain as blocks, and its postings booked into any engine."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import orjson
 
 from pipeline.domain.decode.xrpl import decode_ledger
 from pipeline.domain.posting.xrpl import post_ledger
+from pipeline.domain.verdict import Tally, Watermark
 from sinks.bookkeeper import BlockPosting
 
 RECORDING = Path(__file__).parents[2] / "pipeline/recordings/xrpl-standalone.jsonl.gz"
@@ -39,3 +40,14 @@ def posting(block: dict[str, Any]) -> BlockPosting:
         run_coins=block["run_coins"], postings=post_ledger(block),
         hashes={tx["transaction_index"]: tx["hash"] for tx in block["transactions"]},
     )  # fmt: skip
+
+
+def verdicts_up_to(last: int, blocks: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Verdicts of chains.verdicts.v1 on the blocks up to `last`, in order: all is well with them."""
+    mark = None
+    holds = [{"name": "header_hash", "outcome": "holds", "detail": ""}]
+    for block in blocks:
+        mark = mark or Watermark(block["chain"], block["chain_number"], "full")
+        if block["ledger_index"] <= last:
+            for verdict in mark.block(block, "node", holds, Tally([], 0, 0)):
+                yield dict(verdict)

@@ -13,7 +13,6 @@ from pipeline.agents.books import BooksRole
 from pipeline.agents.runtime import Message
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.domain.changes import asset_changes
-from pipeline.domain.verdict import Tally, Watermark
 from pipeline.ingest.chains import ChainRegister
 from pipeline.ingest.recorded_evm import EvmLine, read_evm_blocks
 from pipeline.report import book_balances
@@ -23,10 +22,10 @@ from sinks.embedded_books import connect
 from sinks.sink import HistoryMessage
 from tests.support.read_scene import case, play
 from tests.support.read_world import EPOCH, World, world
-from tests.support.recorded import recorded_blocks
+from tests.support.recorded import recorded_blocks, verdicts_up_to
 
 EVM_FILE = Path(__file__).parents[2] / "pipeline/recordings/evm-17173049.json.gz"
-XRPL, XRPL_NUMBER, EVM = "xrpl:test", 16384, "eip155:1"
+XRPL, EVM = "xrpl:test", "eip155:1"
 VERIFIED_UP_TO = 300
 LEDGERS, BLOCKS, ASSETS, VERDICTS = (
     "xrpl.ledgers.v1", "evm.blocks.v1", "assets.changes.v1", "chains.verdicts.v1",
@@ -102,15 +101,6 @@ def _book(codec: Codec, messages: list[HistoryMessage], engine: Any) -> list[His
     return told
 
 
-def _verdicts(ledgers: Iterable[dict[str, Any]]) -> Iterator[Any]:
-    """Of the first ledgers of the chain."""
-    mark = Watermark(XRPL, XRPL_NUMBER, "full")
-    holds = [{"name": "header_hash", "outcome": "holds", "detail": ""}]
-    for one in ledgers:
-        if one["ledger_index"] <= VERIFIED_UP_TO:
-            yield from mark.block(one, "node", holds, Tally([], 0, 0))  # type: ignore[arg-type]
-
-
 @contextmanager
 def report_scene(folder: Path) -> Iterator[ReportScene]:
     """A directory of its own, with everything in it; its port answers."""
@@ -127,23 +117,12 @@ def report_scene(folder: Path) -> Iterator[ReportScene]:
         for epoch_of, topic, records in (("x", LEDGERS, ledgers), ("v", BLOCKS, blocks)):
             with connect(sync=False) as engine:
                 messages = _messages(made.codec, topic, records)
-                _put(made, epoch_of, messages + _book(made.codec, messages, engine))
+                made.put(messages + _book(made.codec, messages, engine), epoch_of)
                 _note(scene, engine, records[0]["chain"], records[0]["chain_number"])
         changes = [record for block in ledgers for record in asset_changes(block)]
-        _put(made, "x", _messages(made.codec, ASSETS, changes))
-        _put(made, "x", _messages(made.codec, VERDICTS, _verdicts(ledgers)))
+        verdicts = verdicts_up_to(VERIFIED_UP_TO, ledgers)
+        made.put(_messages(made.codec, ASSETS, changes) + _messages(made.codec, VERDICTS, verdicts), "x")
         yield scene
-
-
-def _put(made: World, epoch: str, messages: Iterable[HistoryMessage]) -> None:
-    by_topic: dict[str, list[HistoryMessage]] = {}
-    for message in messages:
-        by_topic.setdefault(message.topic, []).append(message)
-    for topic, some in by_topic.items():
-        if topic in made.history.topics:
-            written = made.history.write(epoch, some)
-            assert not written.refused, written.refused
-            made.history.flush()
 
 
 def _note(scene: ReportScene, engine: Any, chain: str, number: int) -> None:

@@ -10,13 +10,12 @@ from typing import Any, Final
 
 from pipeline.agents.books_records import transfer_records
 from pipeline.domain.changes import asset_changes
-from pipeline.domain.verdict import Tally, Watermark
 from sinks.bookkeeper import Bookkeeper
 from sinks.embedded_books import connect
 from sinks.sink import HistoryMessage
 from tests.support.read_scene import case, play, registered
 from tests.support.read_world import World, world
-from tests.support.recorded import posting, recorded_blocks
+from tests.support.recorded import posting, recorded_blocks, verdicts_up_to
 
 CHAIN: Final = "xrpl:test"
 NFT: Final = "0008000056702189A0178930A767374B33E794D68EE6397CDCBA292E00000020"
@@ -37,8 +36,6 @@ STORY = [
 
 def _chain() -> Iterator[tuple[str, dict[str, Any]]]:
     """(topic, record) of the recorded chain, of its books, of what its ledgers did to assets, and of verdicts."""
-    mark = Watermark(CHAIN, 16384, "full")
-    holds = [{"name": "header_hash", "outcome": "holds", "detail": ""}]
     blocks = list(recorded_blocks(CHAIN))
     postings = [posting(block) for block in blocks]
     keeper = Bookkeeper(connect(sync=False))
@@ -48,9 +45,8 @@ def _chain() -> Iterator[tuple[str, dict[str, Any]]]:
             yield "books.transfers.v1", dict(record)
         for changes in asset_changes(block):  # type: ignore[arg-type]
             yield "assets.changes.v1", dict(changes)
-        if block["ledger_index"] <= VERIFIED:
-            for verdict in mark.block(block, "node", holds, Tally([], 0, 0)):
-                yield "chains.verdicts.v1", dict(verdict)
+    for verdict in verdicts_up_to(VERIFIED, blocks):
+        yield "chains.verdicts.v1", verdict
 
 
 @contextmanager

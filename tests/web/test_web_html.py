@@ -119,6 +119,17 @@ def test_the_story_of_an_asset_that_was_in_a_pack(client: httpx.Client) -> None:
     assert re.findall(r"@ (\d+)", shown) == sorted(re.findall(r"@ (\d+)", shown), key=int)
 
 
+def test_gas_stands_in_a_story_for_the_scope_alone(client: httpx.Client, served: Served) -> None:
+    """bob's 12 drops for card-1: with gas:read; without, the page says that such rows are left out."""
+    said = "Rows of gas are left out"
+    for key, shown in (("gas", True), ("bob", False), ("", False)):
+        headers = {"Authorization": f"Bearer {served.keys[key]}"} if key else {}
+        page = client.get("/assets/card-1", headers=headers)
+        assert page.status_code == 200
+        assert ("Gas charged" in page.text, said in page.text) == (shown, not shown), key
+        assert "<strong>Sold</strong>" in page.text
+
+
 def test_a_transaction(client: httpx.Client) -> None:
     block, change = hand_overs()[1]
     (transaction,) = (one for one in block["transactions"] if one["hash"] == change["hash"])

@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import date
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 from pipeline.api.client import ApiError, Client
 from pipeline.web import charts, gas, show
-from pipeline.web.asks import chain_key
+from pipeline.web.asks import HEAVY_MAX, Asks, chain_key
 from pipeline.web.graph import END, START, HandOver, graph
 from pipeline.web.story import entries, facts_of, hand_overs
 
@@ -181,6 +182,42 @@ def test_an_evm_address_may_be_in_any_case():
             return []
 
     assert asyncio.run(gas.ask(Asked(), gas.asked({"owner": "0X" + "aB" * 20}, date(2026, 1, 31)))) == []
+
+
+@pytest.mark.parametrize(
+    ("coin", "decimals", "shown"),
+    [
+        ("XRP", 6, ("drops", "XRP", 6)),
+        ("native", 18, ("wei", "native", 18)),
+        ("USD", 2, ("smallest units of USD", "USD", 2)),
+        ("GOLD", -1, ("smallest units of GOLD", "", 0)),
+    ],
+)
+def test_the_coin_of_a_table(coin, decimals, shown):
+    sums = {"coin": coin, "decimals": decimals, "required": "1", "paid_by_treasury": "0"}
+    table = gas.table("offchain/gas:" + coin, [], sums)
+    assert (table.unit, table.coin, table.decimals) == shown
+
+
+def test_a_story_is_asked_for_few_at_once():
+    """It reads all there is of an asset: at most HEAVY_MAX such questions are under way."""
+    under_way = [0, 0]
+
+    class Slow:
+        async def rows(self, sql, values):
+            under_way[0] += 1
+            under_way[1] = max(under_way)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            under_way[0] -= 1
+            return []
+
+    async def ask():
+        asks = Asks(SimpleNamespace(clickhouse=Slow()))
+        return await asyncio.gather(*(asks.story("x", 0, True) for _ in range(10)))
+
+    assert asyncio.run(ask()) == [([], False)] * 10
+    assert under_way == [0, HEAVY_MAX]
 
 
 def test_sums_are_exact():

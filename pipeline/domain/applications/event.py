@@ -11,7 +11,7 @@ from pipeline.domain.flows.events import EventName, FlowEvent, Refusal
 from schemas.records import Alert
 
 __all__ = [
-    "AppEvent", "AppTopic", "AppType", "Change", "Decision", "Emit", "Refusal", "Value", "View", "one",
+    "AppEvent", "AppTopic", "AppType", "Change", "Decision", "Emit", "Figures", "Refusal", "Value", "View", "one",
 ]  # fmt: skip
 
 Value = dict[str, Any]
@@ -67,6 +67,17 @@ class Emit(NamedTuple):
     record: Mapping[str, Any]
 
 
+class Figures(NamedTuple):
+    """What an applied event adds to the figures of its day; amounts are decimal strings."""
+
+    app_id: str | None = None  # None: it is not of an asset
+    user_id: str | None = None
+    currency: str = ""
+    volume: str = "0"
+    gas_required: str = "0"
+    gas_paid_by_treasury: str = "0"
+
+
 @dataclass(slots=True)
 class Decision:
     """What an accepted event does. `flow` is decided by the books: if they refuse it, nothing of this happens."""
@@ -104,6 +115,7 @@ class AppTopic:
     key: str  # field of the envelope that is the topic's key
     types: Mapping[str, AppType]
     id_prefix: str = ""
+    figures: Callable[[AppEvent, View], Figures] | None = None  # of an applied event; cannot fail
 
     def event(self, record: Mapping[str, Any]) -> AppEvent:
         """The event of a message. Raises Refusal for a type that is not known or has no payload."""

@@ -7,7 +7,7 @@ from typing import Final
 import orjson
 
 from pipeline.domain.account import AccountRef
-from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Emit, Refusal
+from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Emit, Figures, Refusal
 from pipeline.domain.applications.fold import Judged
 from pipeline.domain.findings import alert
 from pipeline.domain.flows.outcome import account_record
@@ -17,6 +17,7 @@ REFUSED = "event_refused"
 BYTES_MAX: Final = 1_000_000  # of a state or message: with its envelope below what Kafka takes
 _LEG_BYTES: Final = 256  # of a transfer's record, without its names
 _LONG: Final = 1 << 63
+_NO_FIGURES: Final = Figures()
 
 
 def state_json(change: Change) -> str:
@@ -49,8 +50,8 @@ def flow_fits(decision: Decision) -> None:
         fits(names + _LEG_BYTES * len(decision.flow.legs), "the record of its transfers")
 
 
-def outcome_record(judged: Judged) -> Emit:
-    """The event's outcome."""
+def outcome_record(judged: Judged, figures: Figures = _NO_FIGURES) -> Emit:
+    """The event's outcome, and what it adds to the figures of its day."""
     event, refused = judged.event, judged.refused
     record: EventOutcome = {
         "event_id": event.id,
@@ -62,6 +63,12 @@ def outcome_record(judged: Judged) -> Emit:
         "field": refused.field if refused else "",
         "detail": refused.detail if refused else "",
         "at": event.at_ms,
+        "app_id": figures.app_id,
+        "user_id": figures.user_id,
+        "currency": figures.currency,
+        "volume": figures.volume,
+        "gas_required": figures.gas_required,
+        "gas_paid_by_treasury": figures.gas_paid_by_treasury,
     }
     return Emit("applications.outcomes.v1", event.id, record)
 
