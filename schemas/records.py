@@ -404,7 +404,7 @@ class EventOutcome(TypedDict):
     # Event time.
     at: int
     # Applied events of assets: application that told it, or else whose asset it is of; empty for none. Null
-    # of others, and of what earlier releases have told.
+    # of others.
     app_id: str | None
     # Applied events of assets: who acted; null where a service did.
     user_id: str | None
@@ -414,8 +414,16 @@ class EventOutcome(TypedDict):
     volume: str
     # Gas in managed custody: what it cost, in the currency's smallest unit.
     gas_required: str
+    # Part of it that the payer paid.
+    gas_paid_by_user: str
     # Part of it that the treasury paid.
     gas_paid_by_treasury: str
+    # Gas in managed custody: the user whom it is charged to; else empty.
+    payer_user_id: str
+    # Gas in managed custody that a treasury covers: its transaction on the chain; else empty.
+    treasury_tx_hash: str
+    # Gas in managed custody: event of the asset that the gas was for; else empty.
+    related_transaction_id: str
 
 
 class ApplicationState(TypedDict):

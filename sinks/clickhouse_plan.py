@@ -139,8 +139,8 @@ def pending(steps: Iterable[Step]) -> list[Change]:
 
 
 def _new_table(table: Table, late: bool) -> Step:
-    """A roll-up that lacks what came before it adds up to less than there is; unless its views know what it lacks."""
-    if late and table.group_by and not table.since:
+    """A roll-up that lacks what came before it would add up to less than there is."""
+    if late and table.group_by:
         return Refusal(table.name, "is new, and messages that it should add up are applied already")
     before = "; messages applied before have no rows in it" if late else ""
     return Change(table.name, f"create table{before}", (create_table(table),))

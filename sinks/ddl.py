@@ -14,7 +14,6 @@ A schema's top-level attribute "clickhouse" says how its messages become rows:
                   settings  of the table, e.g. a small index_granularity where single rows are looked up
                   projections  name → SELECT, kept by ClickHouse beside the rows
                   group_by  a roll-up: which of the columns are its key; the others aggregate, e.g. "sum({fee})"
-                  since  of a roll-up that may begin late: table.column, null in the rows that its views must add
 
 A column is the path of a field from the message's root, dotted, or an object: {path, type, codec, doc} to
 override what the field says; {sql, type, doc} with {path} placeholders; {decimal: path} the number of an
@@ -89,7 +88,6 @@ class Table:
     settings: tuple[tuple[str, int | str], ...] = ()
     projections: tuple[tuple[str, str], ...] = ()
     group_by: tuple[str, ...] = ()  # of a roll-up: its key, names of columns
-    since: str = ""  # of a roll-up that may begin late: table.column, null in rows that it lacks
 
     @property
     def engine(self) -> str:
@@ -316,7 +314,6 @@ def _table(shape: Shape, attribute: Mapping[str, Any], spec: Mapping[str, Any]) 
         settings=tuple(spec.get("settings", {}).items()),
         projections=tuple(spec.get("projections", {}).items()),
         group_by=tuple(spec.get("group_by", ())),
-        since=spec.get("since", ""),
     )
 
 

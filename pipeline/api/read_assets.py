@@ -164,8 +164,7 @@ class AssetReads:
         sql = _GAS
         if user_id is not None:
             values["user"] = user_id
-            of = "AND event_id IN (SELECT hash FROM gas_ledger WHERE chain_number = 0 AND owner = {user:String})"
-            sql = sql.replace("/*only*/", "AND owner = {user:String}").replace("/*of*/", of)
+            sql = sql.replace("/*only*/", "AND owner = {user:String}")
         rows = await self._clickhouse.rows(sql, values)
         page = rows[:limit]
         last = page[-1] if len(rows) > limit else None
@@ -213,18 +212,13 @@ SELECT asset_id, at_ms FROM (
 )
 WHERE (owner_user_id = {owner:String} OR has(holders, {owner:String})) AND NOT gone /*after*/
 ORDER BY at_ms DESC, asset_id DESC LIMIT {limit:UInt32}"""
-_GAS: Final = f"""
-SELECT owner, chain, count() AS transactions, toString(sum(gas_required)) AS total_gas_required,
+_GAS: Final = """
+SELECT owner, chain, sum(s.transactions) AS transactions, toString(sum(gas_required)) AS total_gas_required,
   toString(sum(gas_paid_by_user)) AS total_gas_paid_by_user,
   toString(sum(gas_paid_by_treasury)) AS total_gas_paid_by_treasury
-FROM gas_ledger
-WHERE chain_number = 0 AND startsWith(chain, 'offchain/gas:') /*only*/
-  AND (owner, chain) > ({{owner:String}}, {{chain:String}})
-  AND hash IN (
-    SELECT event_id FROM event_outcomes
-    WHERE type IN {GAS_TYPES} AND status = 'applied' /*of*/
-  )
-GROUP BY owner, chain ORDER BY owner, chain LIMIT {{limit:UInt32}}"""
+FROM gas_sums AS s
+WHERE chain_number = 0 /*only*/ AND (owner, chain) > ({owner:String}, {chain:String})
+GROUP BY owner, chain ORDER BY owner, chain LIMIT {limit:UInt32}"""
 
 
 def _source(what: str, gas: bool) -> str:

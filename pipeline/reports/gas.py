@@ -47,9 +47,6 @@ _SUMS: Final = (
 _DAY: Final = "toDate(close_time, 'UTC')"
 TYPES: Final = "('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE')"
 """SQL: what applications tell of gas in managed custody."""
-_APPLIED: Final = (
-    f"hash IN (SELECT event_id FROM event_outcomes WHERE status = 'applied' AND type IN {TYPES})"
-)
 _RUNS: Final = (
     "(SELECT CAST((groupArray(chain_number), groupArray(blocks)), 'Map(Int32, Array(Tuple(Int64, Int64)))') FROM "
     "(SELECT chain_number, groupArray((first_block, v.verified_up_to)) AS blocks FROM verified_up_to AS v "
@@ -178,7 +175,7 @@ def _raw(question: GasQuestion) -> str:
 def _stands(question: GasQuestion, verified: str) -> str:
     """The raw rows that count for the question."""
     chains = verified if question.verified else "finality != 'retracted'"
-    counts = f"(chain_number != 0 AND {chains} OR chain_number = 0 AND {_APPLIED})"
+    counts = f"(chain_number = 0 OR {chains})"
     return " AND ".join([counts, *_asked(question, _DAY)])
 
 

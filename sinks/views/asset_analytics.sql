@@ -2,7 +2,7 @@
 -- so that nothing told twice, refused or replayed changes a figure.
 -- sales_volume: by currency, exact decimals. gas_required, gas_paid_by_treasury: by currency, in its smallest unit.
 -- active_users: users who acted. social: events that change nothing.
--- Read from the roll-up activity_sums; events whose outcome was told before there was one are added up from their rows.
+-- Read from the roll-up activity_sums.
 -- Recompute: SELECT toDate(at) AS day, if(e.app_id != '', toString(e.app_id), toString(r.app_id)) AS app_id, countIf(type = 'MINTED') AS minted, countIf(type = 'TRANSFERRED') AS transferred, countIf(type = 'FRACTIONED') AS fractioned, countIf(type = 'LISTED') AS listed, countIf(type = 'SOLD') AS sold, countIf(type IN ('BURNED', 'ONCHAIN_BURN')) AS burnt, countIf(social) AS social, uniqExactIf(user_id, user_id != '') AS active_users, sumMapIf(map(coin, toDecimal256OrZero(ifNull(e.price, ''), 18) * toDecimal256(ifNull(e.units, '1'), 0)), type = 'SOLD') AS sales_volume, sumMapIf(map(coin, toUInt256OrZero(JSONExtractString(payload, 'gas_required'))), startsWith(type, 'INTERNAL_GAS')) AS gas_required, sumMapIf(map(coin, toUInt256OrZero(JSONExtractString(payload, 'gas_paid_by_treasury'))), startsWith(type, 'INTERNAL_GAS')) AS gas_paid_by_treasury FROM (SELECT event_id, asset_id, at, app_id, type, user_id, ifNull(currency, '') AS coin, price, units, payload, false AS social FROM asset_transactions FINAL UNION ALL SELECT event_id, asset_id, at, app_id, type, user_id, '', NULL, NULL, '', true FROM asset_events FINAL) AS e LEFT JOIN (SELECT asset_id, app_id FROM asset_registry FINAL WHERE event_id IN (SELECT event_id FROM event_outcomes FINAL WHERE status = 'applied')) AS r USING (asset_id) WHERE e.event_id IN (SELECT event_id FROM event_outcomes FINAL WHERE status = 'applied') GROUP BY day, app_id
 -- Example: SELECT day, minted, sold, sales_volume['XRP'] FROM asset_analytics WHERE app_id = 'mintlings' ORDER BY day
 SELECT
@@ -18,41 +18,9 @@ SELECT
     'SCANNED', 'STORY_ADDED', 'VIEWED', 'PACK_TAPPED', 'SOCIAL_ACTION', 'REACTION_ADDED', 'COMMENT_ADDED', 'SHARED'
   )) AS social,
   uniqExactArray(a.users) AS active_users,
-  sumMapIf(map(currency, volume), type = 'SOLD') AS sales_volume,
+  sumMapIf(map(currency, a.volume), type = 'SOLD') AS sales_volume,
   sumMapIf(map(currency, a.gas_required), startsWith(type, 'INTERNAL_GAS')) AS gas_required,
   sumMapIf(map(currency, a.gas_paid_by_treasury), startsWith(type, 'INTERNAL_GAS')) AS gas_paid_by_treasury
-FROM (
-  SELECT day, app_id, type, currency, events, volume, gas_required, gas_paid_by_treasury, users
-  FROM activity_sums
-  WHERE type NOT IN ('USER_REGISTERED', 'APP_REGISTERED', 'ASSET_REGISTERED', 'CHAIN_OBSERVED')
-  UNION ALL
-  (
-    SELECT
-      toDate(e.at), if(e.app_id != '', toString(e.app_id), toString(r.app_id)), toString(e.type), ifNull(e.currency, ''),
-      toUInt64(1), toDecimal256OrZero(ifNull(e.price, ''), 18) * toDecimal256(ifNull(e.units, '1'), 0),
-      toUInt256OrZero(JSONExtractString(e.payload, 'gas_required')),
-      toUInt256OrZero(JSONExtractString(e.payload, 'gas_paid_by_treasury')),
-      if(ifNull(e.user_id, '') = '', [], [assumeNotNull(e.user_id)])
-    FROM (
-      SELECT event_id, asset_id, at, app_id, type, user_id, currency, price, units, payload FROM asset_transactions
-      UNION ALL
-      SELECT event_id, asset_id, at, app_id, type, user_id, NULL, NULL, NULL, '' FROM asset_events
-    ) AS e
-    LEFT JOIN (
-      SELECT asset_id, any(app_id) AS app_id FROM asset_registry
-      WHERE (asset_id, event_id) IN (
-        SELECT key, event_id FROM applied_events
-        WHERE topic = 'assets.activity.v1' AND type = 'ASSET_REGISTERED' AND key IN (
-          SELECT key FROM applied_events WHERE topic = 'assets.activity.v1' AND app_id IS NULL
-        )
-      )
-      GROUP BY asset_id
-    ) AS r USING (asset_id)
-    WHERE (e.asset_id, e.event_id) IN (
-      SELECT key, event_id FROM applied_events WHERE topic = 'assets.activity.v1' AND app_id IS NULL
-    )
-    LIMIT 1 BY e.event_id
-    SETTINGS final = 0
-  )
-) AS a
+FROM activity_sums AS a
+WHERE type NOT IN ('USER_REGISTERED', 'APP_REGISTERED', 'ASSET_REGISTERED', 'CHAIN_OBSERVED')
 GROUP BY day, app_id

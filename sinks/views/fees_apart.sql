@@ -1,28 +1,17 @@
--- Fees that are in no roll-up, a row per transaction: on chains those of blocks that stand but are not final yet, each
--- once; in managed custody those of applied events, with app_id. What gas_daily and gas_report add to the roll-up.
+-- Fees that are in no roll-up, a row per transaction: those of blocks that stand but are not final yet, each once. What
+-- gas_daily and gas_report add to the roll-up.
 -- burnt_unknown: 1 where nobody tells what part was burnt.
--- Recompute: SELECT chain, owner, fee FROM gas_ledger FINAL WHERE finality = 'head' OR chain_number = 0 AND hash IN (SELECT event_id FROM event_outcomes FINAL WHERE status = 'applied')
+-- Recompute: SELECT chain, owner, fee FROM gas_ledger FINAL WHERE finality = 'head'
 -- Example: SELECT owner, sum(fee) FROM fees_apart WHERE chain_number = 100 GROUP BY owner
-(
-  SELECT
-    chain, chain_number, owner, toDate(close_time) AS day, '' AS app_id, toUInt64(1) AS transactions, any(g.fee) AS fee,
-    any(ifNull(g.burnt, toUInt256(0))) AS burnt, toUInt64(any(g.burnt IS NULL)) AS burnt_unknown,
-    any(g.gas_required) AS gas_required, any(g.gas_paid_by_user) AS gas_paid_by_user,
-    any(g.gas_paid_by_treasury) AS gas_paid_by_treasury
-  FROM gas_ledger AS g
-  WHERE chain_number != 0 AND (chain_number, close_time, ledger_index) IN (
-    SELECT chain_number, close_time, ledger_index FROM gas_ledger WHERE finality = 'head'
-  )
-  GROUP BY chain, chain_number, owner, close_time, ledger_index, transaction_index, branch
-  HAVING argMax(g.finality != 'retracted' AND g.finality != 'final', (g.incarnation, g.finality != 'head'))
-  SETTINGS final = 0
-)
-UNION ALL
 SELECT
-  chain, chain_number, owner, toDate(close_time), toString(app_id), toUInt64(1), fee, ifNull(burnt, toUInt256(0)),
-  toUInt64(burnt IS NULL), gas_required, gas_paid_by_user, gas_paid_by_treasury
-FROM gas_ledger
-WHERE chain_number = 0 AND startsWith(chain, 'offchain/gas:') AND finality != 'retracted' AND hash IN (
-  SELECT event_id FROM event_outcomes
-  WHERE type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE') AND status = 'applied'
+  chain, chain_number, owner, toDate(close_time) AS day, '' AS app_id, toUInt64(1) AS transactions, any(g.fee) AS fee,
+  any(ifNull(g.burnt, toUInt256(0))) AS burnt, toUInt64(any(g.burnt IS NULL)) AS burnt_unknown,
+  any(g.gas_required) AS gas_required, any(g.gas_paid_by_user) AS gas_paid_by_user,
+  any(g.gas_paid_by_treasury) AS gas_paid_by_treasury
+FROM gas_ledger AS g
+WHERE chain_number != 0 AND (chain_number, close_time, ledger_index) IN (
+  SELECT chain_number, close_time, ledger_index FROM gas_ledger WHERE finality = 'head'
 )
+GROUP BY chain, chain_number, owner, close_time, ledger_index, transaction_index, branch
+HAVING argMax(g.finality != 'retracted' AND g.finality != 'final', (g.incarnation, g.finality != 'head'))
+SETTINGS final = 0

@@ -1,5 +1,5 @@
 -- Fees of all owners by day (UTC), with S0's three sums, as in gas_daily; in the native coin's smallest unit.
--- Recompute: SELECT chain, toDate(close_time) AS day, count() AS transactions, sum(fee) AS fee_paid, if(countIf(burnt IS NULL) = 0, sum(burnt), NULL) AS fee_burnt, sum(gas_required) AS total_gas_required, sum(gas_paid_by_user) AS total_gas_paid_by_user, sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury FROM gas_ledger FINAL WHERE finality != 'retracted' AND (chain_number != 0 OR hash IN (SELECT event_id FROM event_outcomes FINAL WHERE status = 'applied')) GROUP BY chain, day
+-- Recompute: SELECT chain, toDate(close_time) AS day, count() AS transactions, sum(fee) AS fee_paid, if(countIf(burnt IS NULL) = 0, sum(burnt), NULL) AS fee_burnt, sum(gas_required) AS total_gas_required, sum(gas_paid_by_user) AS total_gas_paid_by_user, sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury FROM gas_ledger FINAL WHERE finality != 'retracted' GROUP BY chain, day
 -- Example: SELECT day, transactions, fee_paid FROM gas_by_day WHERE chain = 'xrpl:main' ORDER BY day
 SELECT
   chain,

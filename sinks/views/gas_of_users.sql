@@ -4,13 +4,10 @@
 SELECT
   owner AS user_id,
   replaceOne(chain, 'offchain/gas:', '') AS currency,
-  count() AS transactions,
-  sum(gas_required) AS total_gas_required,
-  sum(gas_paid_by_user) AS total_gas_paid_by_user,
-  sum(gas_paid_by_treasury) AS total_gas_paid_by_treasury
-FROM gas_ledger
-WHERE chain_number = 0 AND startsWith(chain, 'offchain/gas:') AND finality != 'retracted' AND hash IN (
-  SELECT event_id FROM event_outcomes
-  WHERE type IN ('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE') AND status = 'applied'
-)
+  sum(s.transactions) AS transactions,
+  sum(s.gas_required) AS total_gas_required,
+  sum(s.gas_paid_by_user) AS total_gas_paid_by_user,
+  sum(s.gas_paid_by_treasury) AS total_gas_paid_by_treasury
+FROM gas_sums AS s
+WHERE chain_number = 0
 GROUP BY user_id, currency

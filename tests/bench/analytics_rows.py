@@ -45,13 +45,13 @@ _ACCOUNTS: Final = (
 _ASSETS: Final = ("asset", "held_asset", "counter_asset", "issuance")
 _SUMS: Final = {
     "gas_sums": """
-SELECT chain, chain_number, toDate(close_time) AS day, owner, max(g.ledger_index) AS ledger_index,
+SELECT chain, chain_number, toDate(close_time) AS day, owner, app_id, max(g.ledger_index) AS ledger_index,
   max(g.close_time) AS close_time, count() AS transactions, sum(g.fee) AS fee, sum(ifNull(g.burnt, 0)) AS burnt,
   countIf(g.burnt IS NULL) AS burnt_unknown, sum(g.gas_required) AS gas_required,
   sum(g.gas_paid_by_user) AS gas_paid_by_user, sum(g.gas_paid_by_treasury) AS gas_paid_by_treasury,
   'bench' AS _epoch, any(g._topic) AS _topic, any(g._partition) AS _partition, max(g._offset) AS _offset
-FROM gas_ledger AS g WHERE finality != 'head' AND chain_number != 0 AND {month}
-GROUP BY chain, chain_number, day, owner, intDiv(g.ledger_index, {batch})""",
+FROM gas_ledger AS g WHERE finality != 'head' AND {month}
+GROUP BY chain, chain_number, day, owner, app_id, intDiv(g.ledger_index, {batch})""",
     "transfer_sums": """
 SELECT chain, chain_number, asset, code, toDate(time) AS day, max(t.block) AS block,
   argMax(t.block_hash, t.block) AS block_hash, max(t.time) AS time, count() AS transfers, sum(t.amount) AS amount,
@@ -67,22 +67,15 @@ ARRAY JOIN [(debit_code, debit_owner, -toInt256(amount)), (credit_code, credit_o
 WHERE status = 'posted' AND one.1 IN (1, 101) AND {month}
 GROUP BY chain, chain_number, asset, owner, day, intDiv(t.block, {batch})""",
 }
-_OFFCHAIN: Final = (
-    """
+_OFFCHAIN: Final = """
 INSERT INTO gas_ledger (chain, chain_number, ledger_index, close_time, hash, type, result, owner, account, fee,
   gas_required, gas_paid_by_user, gas_paid_by_treasury, branch, app_id, asset_id, _epoch, _topic, _offset)
 SELECT 'offchain/gas:XRP', 0, toUnixTimestamp64Milli(at), {start} + toIntervalMillisecond(number * {step}) AS at,
   lower(hex(sipHash128('gas', number))) AS id, 'INTERNAL_GAS_CHARGE', 'success',
   concat('user-', toString(toUInt32(50000 * pow(cityHash64(number) / 18446744073709551616., {skew})))), 'u', 12,
   12, 5, 7, id, concat('app-', toString(number % 5)), concat('asset-', toString(cityHash64(number) % 100000)), 'bench',
-  'assets.activity.v1', number
-FROM numbers({count})""",
-    """
-INSERT INTO event_outcomes (event_id, topic, type, key, status, at, _epoch, _topic, _offset)
-SELECT hash, 'assets.activity.v1', type, asset_id, if(cityHash64(hash) % 50 = 0, 'refused', 'applied'), close_time,
-  'bench',  'applications.outcomes.v1', _offset
-FROM gas_ledger WHERE chain_number = 0""",
-)
+  'applications.outcomes.v1', number
+FROM numbers({count})"""
 _VERDICTS: Final = """
 INSERT INTO verdicts (id, chain, chain_number, run, block, last_block, block_hash, time, outcome, level, _epoch, _topic,
   _offset)
@@ -201,7 +194,7 @@ def multiply(client: Client, story: Story) -> Iterator[str]:
             client.command(f"INSERT INTO {table} ({names}) SELECT {values} FROM {source}")
         yield table
     count = story.copies * story.transactions // 100
-    for sql in (*_OFFCHAIN, _VERDICTS):
+    for sql in (_OFFCHAIN, _VERDICTS):
         client.command(sql.format(start=START, step=max(1, YEAR_MS // count), skew=SKEW, count=count))
     yield from roll_up(client)
     client.command("DROP DATABASE shape")

@@ -309,7 +309,7 @@ def test_gas_by_everything(client: httpx.Client, served: Served, by: str) -> Non
     count = sum(len(block["transactions"]) for block in BLOCKS)
     every = "All gas" if by == "asset" else "All"
     assert f"{every} {count} {FEES} {FEES} 0 0.00 %" in shown
-    name = {"user": "bob", "app": "(none)", "asset": "card-1", "day": "2026-01-05"}[by]
+    name = {"user": "bob", "app": "mintlings", "asset": "card-1", "day": "2026-01-05"}[by]
     assert f"{name} 1 12 0 12 100.00 %" in shown and "XRP in managed custody" in shown
     assert answer.text.count('role="img"') == 2
 

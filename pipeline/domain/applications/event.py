@@ -75,7 +75,11 @@ class Figures(NamedTuple):
     currency: str = ""
     volume: str = "0"
     gas_required: str = "0"
+    gas_paid_by_user: str = "0"
     gas_paid_by_treasury: str = "0"
+    payer_user_id: str = ""
+    treasury_tx_hash: str = ""
+    related_transaction_id: str = ""
 
 
 @dataclass(slots=True)

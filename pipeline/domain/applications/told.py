@@ -68,7 +68,11 @@ def outcome_record(judged: Judged, figures: Figures = _NO_FIGURES) -> Emit:
         "currency": figures.currency,
         "volume": figures.volume,
         "gas_required": figures.gas_required,
+        "gas_paid_by_user": figures.gas_paid_by_user,
         "gas_paid_by_treasury": figures.gas_paid_by_treasury,
+        "payer_user_id": figures.payer_user_id,
+        "treasury_tx_hash": figures.treasury_tx_hash,
+        "related_transaction_id": figures.related_transaction_id,
     }
     return Emit("applications.outcomes.v1", event.id, record)
 

@@ -13,6 +13,10 @@ from pipeline.domain.applications.event import AppEvent, Figures, View
 from pipeline.domain.assets import checks
 
 GAS: Final = ("INTERNAL_GAS_CHARGE", "INTERNAL_GAS_COVERAGE")
+_OF_GAS: Final = (
+    "currency", "gas_required", "gas_paid_by_user", "gas_paid_by_treasury", "payer_user_id", "treasury_tx_hash",
+    "related_transaction_id",
+)  # fmt: skip
 _EXACT: Final = Context(prec=76)  # a price has 48 digits, units have 13
 
 
@@ -24,8 +28,8 @@ def of_applied(event: AppEvent, view: View) -> Figures:
     if event.type == "SOLD":
         return of_event._replace(currency=event.data["currency"], volume=_paid(event))
     if event.type in GAS:
-        paid = {name: event.data[name] for name in ("currency", "gas_required", "gas_paid_by_treasury")}
-        return of_event._replace(**paid)
+        told = {name: event.data.get(name) or "" for name in _OF_GAS}
+        return of_event._replace(**told)
     return of_event
 
 
