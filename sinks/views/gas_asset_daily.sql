@@ -25,6 +25,6 @@ FROM (
   SELECT
     chain, chain_number, toDate(close_time), asset_id, owner, gas_required, gas_paid_by_user, gas_paid_by_treasury
   FROM gas_ledger
-  WHERE chain_number = 0
+  WHERE chain_number = 0 AND finality != 'retracted'
 )
 GROUP BY chain, chain_number, day, asset, owner

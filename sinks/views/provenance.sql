@@ -2,7 +2,9 @@
 -- registry, transactions, social events, listings, sales, fractions, gas, custody, the events of the pack that it was in,
 -- and what the chain told of its token. An asset of an application that is bound to a token has one story under both names.
 -- Of applications the applied alone; what a chain took back is left out. S1's positions: position_provenance. Checkpoints
--- will be one more branch, once there is a table of them.
+-- will be one more branch, once there is a table of them. No application knows the token: chain_provenance says the same.
+-- Each table is read once, by its key: the story is asked for one at a time, so what counts is what ClickHouse prepares.
+-- Of rows that stand there twice the newest is told; a chain's by what it came to, for offsets mean nothing across epochs.
 -- asset: key of a token, <chain>/nft:<NFTokenID>, <chain>/erc721:<contract>/<token id> or <chain>/mpt:<issuance id>; or
 -- the id of an application's asset (offchain/asset:<id> too).
 -- source: the table of the row. about: what the row is of: the token, the asset or the pack.
@@ -20,24 +22,21 @@ WITH
   ) AS bound_id,
   coalesce(nullIf(bound_id, ''), replaceRegexpOne({asset:String}, '^offchain/asset:', '')) AS item_id,
   (
-    SELECT (argMax(its_token, of_version), groupArrayIf((container, since, until), container != ''))
-    FROM (
-      SELECT
-        ifNull(parent_container_id, '') AS container, argMax(token, version) AS its_token, max(version) AS of_version,
-        min(at) AS since, max(left_at) AS until
-      FROM (
-        SELECT
-          version, token, parent_container_id, last_updated_at AS at,
-          leadInFrame(last_updated_at, 1, toDateTime64(9999999999, 3, 'UTC')) OVER (
-            ORDER BY version ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
-          ) AS left_at
-        FROM asset_state_versions WHERE asset_id = item_id
-      )
-      GROUP BY container
-    )
+    SELECT (argMax(token, version), arraySort(groupArray((version, ifNull(parent_container_id, ''), last_updated_at))))
+    FROM asset_state_versions WHERE asset_id = item_id
   ) AS item_state,
   ifNull(item_state.1, {asset:String}) AS token_key,
-  arrayPushBack(item_state.2, (item_id, toDateTime64(0, 3, 'UTC'), toDateTime64(9999999999, 3, 'UTC'))) AS item_spans
+  arrayConcat(item_state.2.2, [item_id, token_key]) AS item_names,
+  arrayZip(
+    item_names,
+    arrayResize(item_state.2.3, length(item_names), toDateTime64(0, 3, 'UTC')),
+    arrayResize(arrayPopFront(item_state.2.3), length(item_names), toDateTime64(9999999999, 3, 'UTC'))
+  ) AS item_spans,
+  token_blocks AS (
+    SELECT block FROM asset_changes PREWHERE asset = token_key
+    UNION ALL
+    SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
+  )
 SELECT
   chain, chain_number, block, time, transaction_index, change_index, hash, type, action, from_owner, to_owner, amount,
   change, locked, uri, finality,
@@ -50,89 +49,90 @@ SELECT
       SELECT chain_number, block, last_block FROM verdicts
       WHERE outcome = 'verified' AND last_block > block AND block IN (
         SELECT greatest(run, verified_up_to + 1) FROM verdicts
-        WHERE outcome != 'verified' AND block IN (
-          SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
-          UNION ALL
-          SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
-        )
+        WHERE outcome != 'verified' AND block IN (SELECT block FROM token_blocks)
       )
     ) AS r ON r.chain_number = v.chain_number AND r.block = greatest(v.run, v.verified_up_to + 1)
-    WHERE v.block = v.last_block AND if(v.outcome = 'verified', v.verified_up_to, r.last_block) >= v.block AND v.block IN (
-      SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
-      UNION ALL
-      SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
-    )
+    WHERE v.block = v.last_block AND if(v.outcome = 'verified', v.verified_up_to, r.last_block) >= v.block
+      AND v.block IN (SELECT block FROM token_blocks)
   ))) AS verified,
   _topic, _partition, _offset, _epoch
 FROM (
   SELECT
-    chain, chain_number, block, time, transaction_index, change_index, hash, type, action, from_owner, to_owner,
-    amount, change, locked, uri, if(finality = '', 'final', finality) AS finality, block_hash,
-    'asset_changes' AS source, asset AS about, '' AS event_id, '' AS app_id, CAST(NULL AS Nullable(String)) AS user_id,
-    '' AS detail, time AS recorded_at, _topic, _partition, _offset, _epoch
-  FROM asset_changes AS a FINAL
-  PREWHERE asset = token_key
-  WHERE a.finality != 'retracted' AND chain_number > 0
-  UNION ALL
-  SELECT
-    chain, chain_number, ledger_index, close_time, transaction_index, toInt32(row_number), hash, type,
-    concat('holder_', action), NULL, account, amount, change, locked, NULL, 'final', ifNull(ledger_hash, ''),
-    'mpt_changes', token_key, '', '', NULL, '', close_time, _topic, _partition, _offset, _epoch
-  FROM mpt_changes FINAL
-  PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
-  WHERE chain = extract(token_key, '^(.+)/mpt:') AND account IS NOT NULL
-  UNION ALL
-  SELECT
-    'offchain', 0, if(f.block = 0, toUnixTimestamp64Milli(e.at), f.block), if(e.event_id = '', f.time, e.at), 0, 0,
-    e.tx_hash, if(e.event_id = '', f.type, e.type), f.action, ifNull(f.from_owner, e.giver), ifNull(f.to_owner, e.taker),
-    if(f.hash = '', e.units, f.amount), f.change, f.locked, NULL, 'final', e.block_hash,
-    if(e.event_id = '', 'asset_changes', e.source), if(e.event_id = '', item_id, e.asset_id),
-    if(e.event_id = '', f.hash, e.event_id), e.app_id, e.user_id, e.detail,
-    if(e.event_id = '', f.time, e.recorded_at), if(e.event_id = '', f._topic, e._topic),
-    if(e.event_id = '', f._partition, e._partition), if(e.event_id = '', f._offset, e._offset),
-    if(e.event_id = '', f._epoch, e._epoch)
+    if(f.chain_number = 0, 'offchain', f.chain) AS chain, f.chain_number AS chain_number,
+    if(f.block = 0, toUnixTimestamp64Milli(e.at), f.block) AS block, if(e.event_id = '', f.time, e.at) AS time,
+    f.transaction_index AS transaction_index, f.change_index AS change_index,
+    if(f.chain_number = 0, e.tx_hash, f.hash) AS hash, if(e.event_id = '', f.type, e.type) AS type, f.action AS action,
+    ifNull(f.from_owner, e.giver) AS from_owner, ifNull(f.to_owner, e.taker) AS to_owner,
+    if(f.source = '', e.units, f.amount) AS amount, f.change AS change, f.locked AS locked, f.uri AS uri,
+    if(f.finality = '', 'final', f.finality) AS finality, f.block_hash AS block_hash,
+    if(e.event_id = '', f.source, e.source) AS source, if(e.event_id = '', f.about, e.asset_id) AS about,
+    if(e.event_id = '', f.event_id, e.event_id) AS event_id, toString(e.app_id) AS app_id, e.user_id AS user_id,
+    e.detail AS detail, if(e.event_id = '', f.time, e.recorded_at) AS recorded_at,
+    if(e.event_id = '', f._topic, e._topic) AS _topic,
+    if(e.event_id = '', f._partition, e._partition) AS _partition, if(e.event_id = '', f._offset, e._offset) AS _offset,
+    if(e.event_id = '', f._epoch, e._epoch) AS _epoch
   FROM (
+    SELECT
+      'asset_changes' AS source, chain, chain_number, block, if(chain_number = 0, '', block_hash) AS block_hash, time,
+      if(chain_number = 0, 0, transaction_index) AS transaction_index, if(chain_number = 0, 0, change_index) AS change_index,
+      hash, type, action, from_owner, to_owner, amount, change, locked, if(chain_number = 0, NULL, uri) AS uri, finality,
+      replaceOne(asset, 'offchain/asset:', '') AS about, if(chain_number = 0, hash, '') AS event_id,
+      _topic, _partition, _offset, _epoch
+    FROM (
+      SELECT * FROM asset_changes
+      PREWHERE asset IN (token_key, concat('offchain/asset:', item_id))
+      ORDER BY finality = 'final' DESC, incarnation DESC, finality = 'retracted' DESC, _offset DESC
+      LIMIT 1 BY chain_number, asset, block, transaction_index, change_index, branch
+    )
+    WHERE finality != 'retracted'
+    UNION ALL
+    SELECT
+      'mpt_changes', chain, chain_number, ledger_index, ifNull(ledger_hash, ''), close_time, transaction_index,
+      toInt32(row_number), hash, type, concat('holder_', action), NULL, account, amount, change, locked, NULL, 'final',
+      token_key, '', _topic, _partition, _offset, _epoch
+    FROM mpt_changes
+    PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
+    WHERE concat(chain, '/mpt:', issuance) = token_key AND account IS NOT NULL
+    ORDER BY _offset DESC
+    LIMIT 1 BY chain_number, ledger_index, transaction_index, row_number
+  ) AS f
+  FULL JOIN (
     SELECT *
     FROM (
       SELECT
         'asset_registry' AS source, asset_id, event_id, type, at, recorded_at, user_id,
-        CAST(NULL AS Nullable(String)) AS giver, owner_user_id AS taker, '' AS units, app_id, '' AS tx_hash, '' AS block_hash,
+        CAST(NULL AS Nullable(String)) AS giver, owner_user_id AS taker, '' AS units, app_id, '' AS tx_hash,
         toJSONString(map('asset_type', toString(asset_type), 'title', title, 'custody_type', toString(custody_type)))
           AS detail, _topic, _partition, _offset, _epoch
-      FROM asset_registry FINAL
+      FROM asset_registry
       UNION ALL
       SELECT
         'asset_transactions', asset_id, event_id, type, at, recorded_at, user_id, from_user_id,
-        ifNull(to_user_id, to_address), ifNull(units, ''), app_id, ifNull(tx_hash, ''), '', payload,
+        ifNull(to_user_id, to_address), ifNull(units, ''), app_id, ifNull(tx_hash, ''), payload,
         _topic, _partition, _offset, _epoch
-      FROM asset_transactions FINAL
+      FROM asset_transactions
       UNION ALL
       SELECT
-        'asset_events', asset_id, event_id, type, at, recorded_at, user_id, NULL, NULL, '', app_id, '', '', payload,
+        'asset_events', asset_id, event_id, type, at, recorded_at, user_id, NULL, NULL, '', app_id, '', payload,
         _topic, _partition, _offset, _epoch
-      FROM asset_events FINAL
+      FROM asset_events
+      UNION ALL
+      SELECT
+        'asset_chain_observations', asset_id, event_id, type, at, recorded_at, user_id, from_address, to_address, amount,
+        app_id, tx_hash, toJSONString(map('chain', toString(chain), 'action', toString(action), 'amount', amount)),
+        _topic, _partition, _offset, _epoch
+      FROM asset_chain_observations
     )
-    WHERE asset_id IN (SELECT arrayJoin(item_spans.1))
-      AND arrayExists(span -> span.1 = asset_id AND at BETWEEN span.2 AND span.3, item_spans)
+    WHERE has(item_names, asset_id)
+      AND arrayExists(span -> span.1 = asset_id AND at >= span.2, item_spans)
+      AND arrayExists(span -> span.1 = asset_id AND at <= span.3, item_spans)
       AND event_id IN (
-        SELECT event_id FROM applied_events
-        WHERE topic = 'assets.activity.v1' AND key IN (SELECT arrayJoin(item_spans.1))
+        SELECT event_id FROM applied_events WHERE topic = 'assets.activity.v1' AND has(item_names, key)
       )
-    UNION ALL
-    SELECT
-      'asset_chain_observations', asset_id, event_id, type, at, recorded_at, user_id, from_address, to_address, amount,
-      app_id, tx_hash, '', toJSONString(map('chain', toString(chain), 'action', toString(action), 'amount', amount)),
-      _topic, _partition, _offset, _epoch
-    FROM asset_chain_observations FINAL PREWHERE asset_id = token_key
-  ) AS e
-  FULL JOIN (
-    SELECT
-      hash, type, action, from_owner, to_owner, amount, change, locked, block, time, _topic, _partition, _offset, _epoch
-    FROM asset_changes FINAL
-    PREWHERE asset = concat('offchain/asset:', item_id)
-    WHERE chain_number = 0 AND finality != 'retracted'
-  ) AS f ON e.event_id = f.hash
-  WHERE f.hash != '' OR e.source != 'asset_chain_observations'
+    ORDER BY _offset DESC
+    LIMIT 1 BY source, event_id
+  ) AS e ON e.event_id = f.event_id
+  WHERE f.source != '' OR e.source != 'asset_chain_observations'
 ) AS s
 ORDER BY
   if(chain_number = 0, time, max(time) OVER (
@@ -141,4 +141,4 @@ ORDER BY
   )),
   chain_number = 0, if(chain_number = 0, recorded_at, toDateTime64(0, 3, 'UTC')), source != 'asset_registry', chain_number,
   block, transaction_index, change_index, _offset
-SETTINGS do_not_merge_across_partitions_select_final = 1
+SETTINGS final = 0

@@ -52,16 +52,25 @@ def test_whoever_is_second_gets_the_first_one_s_row(tmp_path):
 def test_what_a_publisher_remembers_spares_reading_and_skips_nobody_s_row(tmp_path):
     """Rows of other processes stand in between: what to publish is what the journal holds, in its order."""
     first, second = Journal(tmp_path), Journal(tmp_path)
-    first.append([entry(0), entry(1)])
+    first.remembers = True
+    ours = [entry(0), entry(1)]
+    first.append(ours)
     second.append([entry(2)])
+    first.append([entry(0, digest=b"again")])
     first.append([entry(3), entry(4, U)])
-    rows = {row.seq: row for row in first.waiting(T, 0)}
-    assert list(rows) == [1, 2, 3, 4]
-    remembered = {seq: rows[seq]._replace(accepted_ms=-seq) for seq in (1, 2, 4)}
-    assert [row.accepted_ms for row in first.waiting(T, 0, recent=remembered)] == [-1, -2]
-    assert first.waiting(T, 2, recent=remembered) == [rows[3], rows[4]], "the next one is another's"
-    assert [row.accepted_ms for row in first.waiting(T, 3, recent=remembered)] == [-4]
-    assert first.waiting(T, 4, recent=remembered) == []
+    with pytest.raises(JournalError):
+        first.append([entry(5), entry(6)._replace(value=None)])
+    second.append([entry(7)])  # in the place that the failed one had
+    rows = second.waiting(T, 0)
+    assert [row.message.value for row in rows] == [b"v0", b"v1", b"v2", b"v3", b"v7"]
+
+    found = first.waiting(T, 0)
+    assert found == rows[:2] and found[0].message.value is ours[0].value, "not read again"
+    assert first.waiting(T, 2) == rows[2:], "the next one is another's"
+    assert first.waiting(T, 3) == rows[3:4] and first.waiting(T, rows[3].seq) == rows[4:]
+    first.forget(T, 1)
+    assert first.waiting(T, 0) == rows and first.waiting(T, 1) == rows[1:2]
+    assert first.waiting(T, rows[-1].seq) == [] and len(first.waiting(U, 0)) == 1
 
 
 def test_topics_have_marks_of_their_own_and_a_mark_counts_in_its_epoch_alone(tmp_path):

@@ -285,7 +285,7 @@ def test_social_events_are_somebodys_and_change_nothing(story: Story) -> None:
         ("SOLD", {"to_user_id": "b", "price": "10.50", "currency": "X"}, Figures("app", "ann", "X", "10.5")),
         ("LISTED", {"price": "10.50", "currency": "X"}, Figures("app", "ann")),
         ("INTERNAL_GAS_CHARGE", {"payer_user_id": "b", "currency": "X", "gas_required": "3", "gas_paid_by_user": "1",
-                                 "gas_paid_by_treasury": "2"}, Figures("app", "ann", "X", "0", "3", "2")),
+                                 "gas_paid_by_treasury": "2"}, Figures("app", "ann", "X", "0", "3", "1", "2", "b")),
     ],
 )  # fmt: skip
 def test_figures_of_an_event(type: str, data: dict[str, Any], figures: Figures) -> None:

@@ -292,7 +292,7 @@ OF_BOOKS = {  # nothing is booked here
 OF_BOTH = {"provenance", "holdings_at"}  # chains and applications
 APPLICATIONS = re.compile(
     r"\b(application_(states|current)|asset_(activity|events|transactions|registry|states?\w*)"
-    r"|(position|token|anchor)_events|event_outcomes|applied_events|offchain)\b"
+    r"|(position|token|anchor)_events|event_outcomes|applied_events|activity_sums|offchain)\b"
 )
 
 
