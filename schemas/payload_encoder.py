@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from io import BytesIO
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from fastavro import parse_schema, schemaless_writer
@@ -37,7 +38,8 @@ class PayloadEncoder:
         form = plain_form(codec.schema(topic).resolution)
         names, fields = names_of(form), form["fields"]
         self._codec, self._topic = codec, topic
-        self._envelope = [(field["name"], _writer(field)) for field in fields[:leading]]
+        self._values = itemgetter(*(field["name"] for field in fields[:leading]))
+        self._writers = [_writer(field) for field in fields[:leading]]
         self._parts: dict[str, _Part] = {}
         rest = fields[leading:]
         for place, field in enumerate(rest):
@@ -54,7 +56,7 @@ class PayloadEncoder:
             self._header = _HEADER.pack(0, self._codec.schema_id(self._topic))
         part, out = self._parts[payload], BytesIO()
         schemaless_writer(out, part.parsed, record[payload])
-        leading = [write(record[name]) for name, write in self._envelope]
+        leading = [write(value) for write, value in zip(self._writers, self._values(record), strict=True)]
         return b"".join((self._header, *leading, part.before, out.getvalue(), part.after))
 
 
@@ -81,9 +83,7 @@ def _maybe_string(value: str | None) -> bytes:
     return b"\0" if value is None else _GIVEN + _string(value)
 
 
-_REPEATED = frozenset(
-    {"type", "user_id", "app_id", "client", "source"}
-)  # fields that say the same again and again
+_REPEATED = frozenset({"type", "app_id", "client", "source"})  # fields that say the same again and again
 _WRITERS: Mapping[str, Callable[[Any], bytes]] = {
     "string": _string, "long": _long, "['null', 'string']": _maybe_string,
 }  # fmt: skip

@@ -17,9 +17,7 @@ from sinks.ddl_shape import literal
 Ask = Callable[[str], Iterable[Mapping[str, Any]]]
 SHOWN: Final = 50
 _HELD: Final = "(1, 101)"  # account codes of users and holders
-_WHOLE_VOLUME: Final = (
-    "toUInt256(sum(t.volume) * toDecimal256('1000000000000000000', 0))"  # in its last place
-)
+_WHOLE_VOLUME: Final = "reinterpretAsUInt256(sum(t.volume))"  # in its last place
 GAS, GAS_ASSETS = "gas_ledger", "gas_assets"
 FEE_KEYS: Final = ("chain_number", "asset", "ledger_index", "transaction_index", "owner")
 

@@ -34,10 +34,10 @@ from sinks.clickhouse_commits import (
     Intent,
     Partition,
     Pending,
-    as_final,
     delete_rows,
     ended,
     origin_range,
+    too_late,
 )
 from sinks.clickhouse_load import Incoming, Loaded, Loader
 from sinks.clickhouse_plan import Refusal, pending
@@ -249,7 +249,7 @@ class ClickHouseHistory:
         over = ended(topic, seen)
         fresh: list[tuple[int, Incoming]] = []
         for schema_id, incoming in read:
-            if incoming.identity in seen or as_final(topic, incoming.identity) in over:
+            if incoming.identity in seen or too_late(incoming.identity, over):
                 duplicates[incoming.message.partition] += 1
                 continue
             seen.add(incoming.identity)

@@ -10,10 +10,10 @@ as applied only if all its rows are there. DESIGN.md, "History (ClickHouse)".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from clickhouse_connect.driver.client import Client
@@ -22,18 +22,17 @@ from sinks.ddl import APPLIED_TABLE, IDENTITY
 from sinks.ddl_shape import literal
 
 Identity = tuple[int, int, str, str, int]  # in the order of ddl.IDENTITY
+Block = tuple[int, int, str, str]  # chain_number, block, the key without publication and part, hash
 Partition = tuple[str, str, int]  # epoch, topic, partition
 
 PROGRESS_TABLE: Final = "sink_progress"
 INTENTS_TABLE: Final = "sink_intents"
 _ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
-# Topics of blocks that become final, and the key of what is final there without its incarnation.
-ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})
+ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})  # topics of blocks that become final
 ENDED_KEY: Final = (
-    "arrayStringConcat(arrayMap(one -> if(endsWith(one, '/final'), 'final', one),"
-    " splitByChar(' ', key)), ' ')"
+    r"replaceRegexpOne(key, '(^| )[0-9]+/final( |$)', '\\1final\\2')"  # without the incarnation
 )
-_PUBLICATION: Final = re.compile(r"(^| )\d+/(?:head|final|retracted)(?= |$)")
+_PUBLICATION: Final = r"(^| )[0-9]+/(head|final|retracted)( .*)?$"  # in a key, with what comes after it
 
 COMMIT_TABLES: Final = (
     f"""CREATE TABLE IF NOT EXISTS {PROGRESS_TABLE} (
@@ -181,11 +180,11 @@ class Commits:
     def applied(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
         """Those of `identities` whose messages were applied before, in whatever epoch.
 
-        Of ENDING topics also those of the messages that told of the same blocks that they are final.
+        Of ENDING topics all that were applied of the same blocks, whatever their publication, chunk and part.
         """
-        asked = dict.fromkeys(identities)
-        asked |= dict.fromkeys(end for one in asked if (end := as_final(topic, one)) is not None)
-        compared = _ENDS if topic in ENDING else _COLUMNS
+        ending = topic in ENDING
+        asked = dict.fromkeys(block_of(one) if ending else one for one in identities)
+        compared = _BLOCK if ending else _COLUMNS
         found: set[Identity] = set()
         for some in _slices(asked, _ASKED_AT_ONCE):
             values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
@@ -201,27 +200,33 @@ class Commits:
             self._client.insert(INTENTS_TABLE, rows, column_names=names)
 
 
-def as_final(topic: str, identity: Identity) -> Identity | None:
-    """The identity under which a message's block has ended, without the incarnation; None where blocks do not end.
+def block_of(identity: Identity) -> Block:
+    """The block that a message of an ENDING topic tells of: number, block, what is left of its key, hash."""
+    number, block, key, block_hash, _ = identity
+    return number, block, _TOLD.sub("", key, count=1), block_hash
 
-    What is final stays, so nothing that is told of it afterwards is new: not even that it is final, by an ingest that
-    counts its incarnations anew.
+
+def ended(topic: str, identities: Iterable[Identity]) -> dict[Block, str]:
+    """Blocks that these messages say are final → their publication.
+
+    What is final stays, so nothing that is told of it afterwards under another publication is new: not even that it is
+    final, by an ingest that counts its incarnations anew, nor if it is cut otherwise.
     """
     if topic not in ENDING:
-        return None
-    number, block, key, block_hash, chunk = identity
-    end, found = _PUBLICATION.subn(r"\1final", key, count=1)
-    return (number, block, end, block_hash, chunk) if found else None
+        return {}
+    return {block_of(one): told for one in identities if (told := publication(one)).endswith("/final")}
 
 
-def ended(topic: str, identities: Iterable[Identity]) -> set[Identity]:
-    """`as_final` of those of these messages that say that their block is final."""
-    found = set()
-    for one in identities:
-        end = as_final(topic, one)
-        if end is not None and any(word.endswith("/final") for word in one[2].split(" ")):
-            found.add(end)
-    return found
+def too_late(identity: Identity, over: Mapping[Block, str]) -> bool:
+    """Whether the message's block has ended under another publication; `over` as `ended` gives it."""
+    mine = publication(identity)
+    return over.get(block_of(identity), mine) != mine
+
+
+def publication(identity: Identity) -> str:
+    """<incarnation>/<finality> of a message; empty where blocks are final at once."""
+    found = _TOLD.search(identity[2])
+    return found[0].split()[0] if found else ""
 
 
 def delete_rows(client: Client, table: str, condition: str) -> int:
@@ -242,14 +247,15 @@ def origin_range(intent: Intent) -> str:
 
 
 _COLUMNS: Final = ", ".join(IDENTITY)
-_ENDS: Final = _COLUMNS.replace("key", ENDED_KEY)
+_BLOCK: Final = f"chain_number, block, replaceRegexpOne(key, {literal(_PUBLICATION)}, ''), hash"
+_TOLD: Final = re.compile(_PUBLICATION)
 
 
 def _of(topic: str, partition: int) -> str:
     return f"topic = {literal(topic)} AND partition = {int(partition)}"
 
 
-def _slices(items: Iterable[Identity], size: int) -> Iterator[list[Identity]]:
+def _slices(items: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

@@ -102,30 +102,19 @@ class Intake:
             if start:
                 await asyncio.sleep(0)
             found += self._take(row, client, items[start : start + CHUNK])
-        for landing in {one.flight.landed for one in found if isinstance(one, _Accepted) and one.flight}:
+        flights = [one.flight for one in found if isinstance(one, _Accepted)]
+        for landing in {flight.landed for flight in flights if flight is not None}:
             await asyncio.wait([landing])  # it is others' too: what happens to us must not end it
         landed = [_landed(one) if isinstance(one, _Accepted) else one for one in found]
-        last = max((one.seq for one in landed if isinstance(one, Held)), default=0)
+        last = max([one.seq for one in landed if isinstance(one, Held)], default=0)
         if last:
             patience = TROUBLED_S if self.publisher.trouble(row.topic) else self._patience_s
             await self.publisher.wait(row.topic, last, min(patience, self._patience_s))
-        return [self._answer(row, was, now) for was, now in zip(found, landed, strict=True)]
-
-    def _answer(self, row: AppTopic, was: Answer | _Accepted, now: Answer | Held) -> Answer:
-        if isinstance(was, Answer) or isinstance(now, Answer):
-            return now if isinstance(now, Answer) else was  # type: ignore[return-value]
-        told = was.told
-        if now.digest != told.digest:
-            return _conflict(told.idempotency_key)
-        if now.seq > self.publisher.sent(row.topic):
-            return refused(ApiError(
-                503, "broker_unavailable", "the event is kept and will be published; ask again with idempotency_key "
-                f"{told.idempotency_key}", Retry_After="2",
-            ))  # fmt: skip
-        return Answer(
-            202,
-            {"event_id": told.event_id, "status": "accepted", "idempotency_key": told.idempotency_key},
-        )
+        sent = self.publisher.sent(row.topic)
+        return [
+            _answer(was, now, sent) if isinstance(was, _Accepted) else was
+            for was, now in zip(found, landed, strict=True)
+        ]
 
     def _take(self, row: AppTopic, client: Client, items: Sequence[Item]) -> list[Answer | _Accepted]:
         """Judge items and put what passes on its way to the journal, without a pause in between: the order of the
@@ -139,11 +128,12 @@ class Intake:
             return [one if isinstance(one, Answer) else _unavailable(error) for one in told]
         landing: asyncio.Future[list[Held]] = asyncio.get_running_loop().create_future()
         entries: list[Entry] = []
+        full = self.publisher.far_behind(row.topic, self._newest[row.topic])
         with self.known.moment(row.topic):
             found = [
                 one
                 if isinstance(one, Answer)
-                else self._one(row, one, held.get(one.event_id), entries, landing)
+                else self._one(shape, one, held.get(one.event_id), entries, landing, full)
                 for one in told
             ]
         if entries:
@@ -151,19 +141,20 @@ class Intake:
         return found
 
     def _one(
-        self, row: AppTopic, told: Told, held: Held | None, entries: list[Entry], landing: asyncio.Future[list[Held]]
+        self, shape: Shape, told: Told, held: Held | None, entries: list[Entry],
+        landing: asyncio.Future[list[Held]], full: bool,
     ) -> Answer | _Accepted:  # fmt: skip
         flight = self._flights.get(told.event_id)
         if flight is not None or held is not None:
             digest = flight.digest if flight is not None else held.digest if held is not None else b""
             same = digest == told.digest
             return _Accepted(told, held, flight) if same else _conflict(told.idempotency_key)
+        if full:
+            return refused(
+                ApiError(503, "broker_unavailable", "too much waits for Kafka; try again", Retry_After="5")
+            )
         try:
-            if self.publisher.far_behind(row.topic, self._newest[row.topic]):
-                raise ApiError(
-                    503, "broker_unavailable", "too much waits for Kafka; try again", Retry_After="5"
-                )
-            entry = self._shapes[row.topic].entry(told, self.known.judge)
+            entry = shape.entry(told, self.known.judge)
         except ApiError as error:
             return refused(error)
         flight = self._flights[told.event_id] = _Flight(told.digest, landing, len(entries))
@@ -180,7 +171,7 @@ class Intake:
             if error is None:
                 held = written.result()
                 self._newest[topic] = max(self._newest[topic], held[-1].seq)
-                self.publisher.kick(topic, entries, held)
+                self.publisher.kick(topic)
                 landing.set_result(held)
             else:
                 self.known.dropped(topic, [entry.event_id for entry in entries])
@@ -199,6 +190,22 @@ def _landed(accepted: _Accepted) -> Held | Answer:
         return accepted.flight.landed.result()[accepted.flight.place]
     except Exception as error:
         return _unavailable(error)
+
+
+def _answer(accepted: _Accepted, landed: Answer | Held, sent: int) -> Answer:
+    """What a client is told of an item, where the broker has acknowledged its topic up to seq `sent`."""
+    if isinstance(landed, Answer):
+        return landed
+    told = accepted.told
+    key = told.idempotency_key
+    if landed.digest != told.digest:
+        return _conflict(key)
+    if landed.seq > sent:
+        return refused(ApiError(
+            503, "broker_unavailable", "the event is kept and will be published; ask again with idempotency_key "
+            f"{key}", Retry_After="2",
+        ))  # fmt: skip
+    return Answer(202, {"event_id": told.event_id, "status": "accepted", "idempotency_key": key})
 
 
 def _conflict(key: str) -> Answer:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,10 +26,11 @@ from topics.envelope import Outgoing
 
 FILE: Final = "journal.db"
 BUSY_S: Final = 10.0
-RECENT_MAX: Final = 5000  # rows that a publisher remembers
+RECENT_MAX: Final = 5000  # rows of a topic that are remembered until they are published
+RECENT_BYTES: Final = 4096  # larger ones are read again
 READ_BYTES: Final = 4 << 20  # of messages read at once to be published
 MARK_EVERY_S: Final = 0.02  # a mark may wait for the next rows' fsync
-_CHUNKS: Final = (256, 32, 4, 1)
+_CHUNKS: Final = tuple(1 << n for n in range(10, -1, -1))  # rows a statement: 9,216 values of SQLite's 32,766
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -85,11 +86,18 @@ _INSERT = {
 
 
 class Journal:
-    """The journal of a folder. `append` and `mark` belong to one thread, all else to another."""
+    """The journal of a folder. `append` belongs to one thread, all else to another.
+
+    Where `remembers` is set, rows that were appended here need not be read again to be published: they are kept, once
+    they are durable, until `forget`. A row is never changed, so what is kept is what the file holds.
+    """
+
+    remembers = False
 
     def __init__(self, folder: Path) -> None:
         """Open or make it. Raises JournalError."""
         self.folder = folder
+        self._recent: dict[str, dict[int, Waiting]] = {}  # by topic and seq
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._write = self._connection()
@@ -124,7 +132,24 @@ class Journal:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise JournalError(f"{self.folder / FILE}: {cause}") from cause
+        if self.remembers:
+            self._remember(entries, held)
         return held
+
+    def _remember(self, entries: Sequence[Entry], held: Sequence[Held]) -> None:
+        for one, (seq, _, ours) in zip(entries, held, strict=True):
+            recent = self._recent.setdefault(one.topic, {})
+            if ours and len(recent) < RECENT_MAX and len(one.value) < RECENT_BYTES:
+                message = Outgoing(one.topic, one.key, one.value, one.headers, 0)
+                recent[seq] = Waiting(seq, one.accepted_ms, message)
+
+    def forget(self, topic: str, seq: int) -> None:
+        """Rows of a topic up to `seq` are published."""
+        recent = self._recent.get(topic, {})
+        for old in list(recent):  # in order; another thread may add to it
+            if old > seq:
+                break
+            del recent[old]
 
     def _insert(self, entries: Sequence[Entry]) -> list[Held]:
         # one statement for many rows: each step of a statement lets go of the interpreter and has to win it back
@@ -138,7 +163,9 @@ class Journal:
         return held
 
     def _insert_chunk(self, part: Sequence[Entry]) -> list[Held]:
-        values = [value for one in part for value in (*one[:7], _packed(one.headers), one.accepted_ms)]
+        values: list[str | bytes | int] = []
+        for one in part:
+            values += *one[:7], _packed(one.headers), one.accepted_ms
         done = self._write.execute(_INSERT[len(part)], values)
         if done.rowcount == len(part) and done.lastrowid is not None:
             first = done.lastrowid - len(part) + 1
@@ -158,11 +185,10 @@ class Journal:
         row = self._read.execute("SELECT epoch, seq FROM published WHERE topic = ?", (topic,)).fetchone()
         return int(row[1]) if row is not None and row[0] == epoch else 0
 
-    def waiting(
-        self, topic: str, after: int, limit: int = 1000, recent: Mapping[int, Waiting] | None = None
-    ) -> list[Waiting]:
+    def waiting(self, topic: str, after: int, limit: int = 1000) -> list[Waiting]:
         """Messages of a topic that stand after seq `after`, in order; some, if there are many. Which they are is read
-        from the journal; what they say too, but for those that `recent` (by seq) has."""
+        from the journal; what they say too, but for those that are remembered."""
+        recent = self._recent.get(topic)
         if recent:
             sql = "SELECT seq FROM events WHERE topic = ? AND seq > ? ORDER BY seq LIMIT ?"
             seqs = [seq for (seq,) in self._read.execute(sql, (topic, after, min(limit, RECENT_MAX)))]
@@ -226,7 +252,10 @@ def _find(db: sqlite3.Connection, event_ids: Sequence[str]) -> dict[str, Held]:
 
 def _packed(headers: Headers) -> bytes:
     """Names and values in turn. Raises ValueError for a NUL in one of them."""
-    data = b"\0".join([part for name, value in headers for part in (name.encode(), value)])
+    parts: list[bytes] = []
+    for name, value in headers:
+        parts += name.encode(), value
+    data = b"\0".join(parts)
     if headers and data.count(b"\0") != 2 * len(headers) - 1:
         raise ValueError("a header holds a NUL")
     return data
@@ -296,7 +325,7 @@ class GroupCommit:
             try:
                 held = iter(await loop.run_in_executor(self._thread, self._journal.append, entries, marks))
                 for part, future in parts:
-                    _answer(future, [next(held) for _ in part])
+                    _answer(future, list(islice(held, len(part))))
             except Exception as error:
                 for _, future in parts:
                     _fail(future, error)

@@ -17,7 +17,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,8 @@ from sinks.application_store import ApplicationReader
 
 PENDING_MAX: Final = 100_000  # events whose states are remembered, a topic
 LOOK_AGAIN_S: Final = 1.0  # for a file that is not there, or is another one
+
+_SAME_MOMENT: Final = nullcontext()
 
 Key = tuple[str, str]  # kind, id
 
@@ -46,11 +48,9 @@ class Known:
         """Let an event pass, and remember what it may change. Raises ApiError."""
         self._topics[event.topic].judge(event)
 
-    @contextmanager
-    def moment(self, topic: str) -> Iterator[None]:
+    def moment(self, topic: str) -> AbstractContextManager[None]:
         """Within it a topic's states are as of one moment: events that come together are judged by one look."""
-        with self._topics[topic].moment():
-            yield
+        return self._topics[topic].moment()
 
     def dropped(self, topic: str, event_ids: Iterable[str]) -> None:
         """Events that passed and were not accepted after all."""
@@ -112,9 +112,7 @@ class _Pending:
 
     def doubts(self, keys: Iterable[Key]) -> bool:
         """Whether one of the states may be about to change."""
-        if self._beyond or self._blind:
-            return True
-        return bool(self._count) and any(key in self._count for key in keys)
+        return bool(self._beyond or self._blind) or not self._count.keys().isdisjoint(keys)
 
     def drop(self, event_ids: Iterable[str]) -> None:
         """Events are decided, or will never be."""
@@ -158,8 +156,7 @@ class _Topic:
 
     def reader(self) -> ApplicationReader | None:
         """The file, opened when it is there, and anew when it is another one."""
-        now = time.monotonic()
-        if self._in_moment or now - self._looked_at < LOOK_AGAIN_S:
+        if self._in_moment or (now := time.monotonic()) - self._looked_at < LOOK_AGAIN_S:
             return self._reader
         self._looked_at = now
         try:
@@ -182,10 +179,13 @@ class _Topic:
             self._reader.close()
         self._reader, self._inode, self._seen = None, 0, 0
 
+    def moment(self) -> AbstractContextManager[None]:
+        """See Known. Within another one it is that one."""
+        return _SAME_MOMENT if self._in_moment else self._new_moment()
+
     @contextmanager
-    def moment(self) -> Iterator[None]:
-        """See Known."""
-        reader = None if self._in_moment else self.reader()
+    def _new_moment(self) -> Iterator[None]:
+        reader = self.reader()
         if reader is None:
             yield
             return
@@ -225,9 +225,7 @@ class _Topic:
             self.own.note(event.id, look.looked, blind=True)
             return
         doubted = self.own.doubts(look.looked) or self._others.doubts(look.looked)
-        self.own.note(
-            event.id, {(change.kind, change.id): None for change in decision.changes}, blind=doubted
-        )
+        self.own.note(event.id, {change[:2]: None for change in decision.changes}, blind=doubted)
 
     def _status(self, refusal: Refusal, look: _Look) -> int:
         if not look.looked:

@@ -13,19 +13,18 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from pipeline.api.journal import RECENT_MAX, Entry, GroupCommit, Held, Journal, PublishingLock, Waiting
+from pipeline.api.journal import GroupCommit, Journal, PublishingLock
 from topics.broker import BrokerError, NoTopicIds, topic_epochs
-from topics.producer import NoSuchTopic, Outgoing, Producer
+from topics.producer import NoSuchTopic, Producer
 
 EPOCH_CHECK_S: Final = 5.0
 LOOK_S: Final = 0.01  # how often others' rows and marks are looked for
 RETRY_S: Final = (0.2, 0.5, 1.0, 2.0)
 BACKLOG_MAX: Final = 1_000_000  # events in the journal that an absent broker has not seen
-RECENT_BYTES: Final = 4096  # larger rows are read again
 STALL_S: Final = 60.0  # without progress, `republish` gives up
 
 log = logging.getLogger(__name__)
@@ -56,11 +55,11 @@ class Publisher:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self._journal.remembers = False
         self._lock.close()
 
-    def kick(self, topic: str, entries: Sequence[Entry] = (), held: Sequence[Held] = ()) -> None:
-        """There are new rows of a topic: these."""
-        self._lanes[topic].take_in(entries, held)
+    def kick(self, topic: str) -> None:
+        """There are new rows of a topic."""
         self._lanes[topic].wake.set()
 
     async def wait(self, topic: str, seq: int, patience_s: float) -> bool:
@@ -121,6 +120,7 @@ class Publisher:
             with contextlib.suppress(sqlite3.Error):  # what can't be read now may be readable later
                 now = self._journal.version()
             if self._lock.take():
+                self._journal.remembers = True
                 for lane in self._lanes.values():
                     lane.leads.set()
                     if now != version:
@@ -144,7 +144,6 @@ class _Lane:
         self._journal, self._commits, self._url = journal, commits, url
         self._set_epoch, self._epoch = epoch, ""
         self._next = 0  # offset below which no message of ours can come any more
-        self._recent: dict[int, Waiting] = {}  # rows that need not be read again, by seq
         self._forgot = False  # the topic does not hold what the journal's mark says
 
     async def run(self) -> None:
@@ -166,24 +165,9 @@ class _Lane:
                 log.exception("publishing %s", self.topic)
                 self._say(f"{type(error).__name__}: {error}")
             finally:
-                self._recent.clear()
                 await producer.stop()
             await asyncio.sleep(RETRY_S[min(failed, len(RETRY_S) - 1)])
             failed += 1
-
-    def take_in(self, entries: Sequence[Entry], held: Sequence[Held]) -> None:
-        """Remember rows that were just written, where it is us who publish them, as many as is cheap."""
-        if not self.leads.is_set():
-            return
-        for entry, row in zip(entries, held, strict=True):
-            if (
-                row.ours
-                and row.seq > self.sent
-                and len(self._recent) < RECENT_MAX
-                and len(entry.value) < RECENT_BYTES
-            ):
-                message = Outgoing(self.topic, entry.key, entry.value, entry.headers, 0)
-                self._recent[row.seq] = Waiting(row.seq, entry.accepted_ms, message)
 
     def follow(self) -> None:
         """Take over how far another process has come."""
@@ -209,7 +193,7 @@ class _Lane:
 
     async def _publish(self, producer: Producer) -> None:
         self.wake.clear()
-        rows = self._journal.waiting(self.topic, self.sent, recent=self._recent)
+        rows = self._journal.waiting(self.topic, self.sent)
         if not rows:
             await self.wake.wait()
             return
@@ -227,8 +211,7 @@ class _Lane:
                 return
             self._next = max(self._next, offset + count)
             self._reach(rows[count - 1].seq)
-            for row in rows[:count]:
-                self._recent.pop(row.seq, None)
+            self._journal.forget(self.topic, self.sent)
             self._commits.mark(self.topic, self._epoch, self.sent)
             rows = rows[count:]
 

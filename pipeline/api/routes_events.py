@@ -112,9 +112,9 @@ class EventRoutes:
 
     async def _many(self, row: AppTopic, client: Client, items: Sequence[Item]) -> Response:
         answers = await self._intake.submit(row, client, items)
-        good = sum(answer.status == 202 for answer in answers)
+        good = [answer.status for answer in answers].count(202)
         self._count(row.domain, good, len(answers) - good)
-        return batch_response(answers)
+        return batch_response(answers, good)
 
     async def webhook(self, request: Request) -> Response:
         """POST /v1/webhooks/<name>."""
@@ -268,15 +268,14 @@ def _has_key(body: Any) -> bool:
     return isinstance(body, dict) and body.get("idempotency_key") is not None
 
 
-def batch_response(answers: Sequence[Answer]) -> Response:
-    """The answer to a batch."""
+def batch_response(answers: Sequence[Answer], good: int) -> Response:
+    """The answer to a batch, of which `good` are accepted."""
     results = [
         answer.body if answer.status == 202 else {"status": "refused", "code": answer.status, **answer.body}
         for answer in answers
     ]
-    good = sum(answer.status == 202 for answer in answers)
-    away = next((answer for answer in answers if answer.status == 503), None)
-    if away is not None and not good:
+    away = None if good else next((answer for answer in answers if answer.status == 503), None)
+    if away is not None:
         return json_response(503, away.body, away.headers)
     status = 202 if good == len(answers) else 200
     return json_response(status, {"accepted": good, "refused": len(answers) - good, "results": results})

@@ -223,7 +223,8 @@ def _provenance(router: APIRouter, reads: ReportReads) -> None:
         """
         may = reads_gas(request)
         for key in _asked(lambda: provenance.meanings(asset, chain)):
-            report = provenance.provenance(key, gas=may)
+            known, _ = await reads.rows(provenance.known(key))
+            report = provenance.provenance(key, gas=may, applications=bool(known))
             rows, more = await reads.rows(report)
             if rows and format == "json":
                 told = {"asset": key, "gas_left_out": not may, "rows": rows, "truncated": more}

@@ -54,12 +54,10 @@ class Answer(NamedTuple):
 class Told:
     """An item whose shape is right."""
 
-    client: Client
     event_id: str
     idempotency_key: str
     digest: bytes
     record: dict[str, Any]
-    source: str
 
 
 class Shape:
@@ -112,13 +110,13 @@ class Shape:
             "client": client.id,
             "idempotency_key": key,
             "source": item.source,
-            "at": _field(body, "at", time_ms) if body.get("at") is not None else now_ms,
+            "at": now_ms if (at := _field(body, "at", time_ms)) is None else at,
             "recorded_at": now_ms,
             row.payload: _within("data", self._payloads[row.payload], body.get("data", _NO_DATA)),
         }
         self._permit(client, record, service=row.service)
         event_id = record["event_id"] = self._row.id_prefix + event_hash(self._row.topic, client.id, key)
-        return Told(client, event_id, key, _digest(body), record, item.source)
+        return Told(event_id, key, _digest(body), record)
 
     def _permit(self, client: Client, record: dict[str, Any], *, service: bool) -> None:
         """S0's rule: a user's key sends that user's events, services all. Raises ApiError 403, FieldFault."""
@@ -158,7 +156,7 @@ class Shape:
             ) from None
         return Entry(
             topic, record["client"], told.idempotency_key, told.event_id, told.digest, message.key or b"",
-            message.value, message.headers, record["recorded_at"],
+            value, message.headers, record["recorded_at"],
         )  # fmt: skip
 
 
@@ -172,7 +170,8 @@ def event_hash(topic: str, client: str, idempotency_key: str) -> str:
 
 def _digest(body: Mapping[str, Any]) -> bytes:
     """What was sent, but for its idempotency key, whatever the order of the keys."""
-    said = {name: value for name, value in body.items() if name != "idempotency_key"}
+    said = dict(body)
+    said.pop("idempotency_key", None)
     try:
         text = orjson.dumps(said, default=_number, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:  # an integer beyond 64 bits
@@ -192,7 +191,10 @@ def _field(body: Mapping[str, Any], name: str, read: Callable[[Any], Any], *, ne
         if needed:
             raise FieldFault(name, "is missing", "missing")
         return None
-    return _within(name, read, value)
+    try:  # as _within, whose call would be a quarter of what most fields cost
+        return read(value)
+    except FieldFault as fault:
+        raise fault.within(name) from None
 
 
 def _within(name: str, read: Callable[[Any], Any], value: Any) -> Any:

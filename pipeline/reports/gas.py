@@ -159,7 +159,7 @@ def _asked(question: GasQuestion, day: str) -> list[str]:
 def _custody(question: GasQuestion) -> str:
     """By application or asset only fees that have one are asked for."""
     of_apps = question.by in ("app", "asset") or question.app is not None or question.asset is not None
-    return f"startsWith(chain, '{GAS}')" if of_apps else ""
+    return "chain_number = 0" if of_apps else ""
 
 
 def _raw(question: GasQuestion) -> str:

@@ -167,11 +167,12 @@ def _from(wanted: Asked, view: str) -> str:
 def table(chain: str, rows: Sequence[Mapping[str, Any]], sums: Mapping[str, Any]) -> Table:
     """One chain's table, with coverage: the part of what is required that the treasury has paid."""
     places, name = sums["decimals"], sums["coin"]
-    unit = _SMALLEST.get(name, f"smallest units of {name}")
+    known = name if places >= 0 else ""
+    unit = _SMALLEST.get(known, f"smallest units of {name}")
     told = tuple({**row, "covered": covered(row)} for row in rows[:ROWS_MAX])
     cut = len(rows) > ROWS_MAX
     told_sums = {**sums, "covered": covered(sums)}
-    return Table(chain, unit, name if places >= 0 else "", max(places, 0), told, told_sums, cut)
+    return Table(chain, unit, known, max(places, 0), told, told_sums, cut)
 
 
 def covered(row: Mapping[str, Any]) -> str:

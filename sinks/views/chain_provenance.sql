@@ -5,7 +5,7 @@
 WITH
   {asset:String} AS token_key,
   token_blocks AS (
-    SELECT block FROM asset_changes PREWHERE asset = token_key
+    SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
     UNION ALL
     SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
   )

@@ -3,8 +3,8 @@
 -- and what the chain told of its token. An asset of an application that is bound to a token has one story under both names.
 -- Of applications the applied alone; what a chain took back is left out. S1's positions: position_provenance. Checkpoints
 -- will be one more branch, once there is a table of them. No application knows the token: chain_provenance says the same.
--- Each table is read once, by its key: the story is asked for one at a time, so what counts is what ClickHouse prepares.
--- Of rows that stand there twice the newest is told; a chain's by what it came to, for offsets mean nothing across epochs.
+-- What an answer costs is what ClickHouse prepares: few reads, all by key, no FINAL.
+-- Of rows that stand there twice the last is told; of a block's the one that it came to.
 -- asset: key of a token, <chain>/nft:<NFTokenID>, <chain>/erc721:<contract>/<token id> or <chain>/mpt:<issuance id>; or
 -- the id of an application's asset (offchain/asset:<id> too).
 -- source: the table of the row. about: what the row is of: the token, the asset or the pack.
@@ -33,7 +33,7 @@ WITH
     arrayResize(arrayPopFront(item_state.2.3), length(item_names), toDateTime64(9999999999, 3, 'UTC'))
   ) AS item_spans,
   token_blocks AS (
-    SELECT block FROM asset_changes PREWHERE asset = token_key
+    SELECT block FROM asset_changes PREWHERE asset = token_key WHERE finality != 'retracted'
     UNION ALL
     SELECT ledger_index FROM mpt_changes PREWHERE issuance = extract(token_key, '/mpt:(.+)$')
   )

@@ -165,10 +165,9 @@ def test_the_story_of_a_token(sink: ClickHouseHistory) -> None:
         )
         lost += len({record["block_hash"] for record in messages}) - len({row[0] for row in kept})
         columns = "block, transaction_index, change_index, finality, to_owner"
-        rows = [
-            tuple(row.values()) for row in sink.query(f"SELECT {columns} FROM provenance(asset = '{asset}')")
-        ]
-        assert rows == kept
+        asked = (f"SELECT {columns} FROM {view}(asset = '{asset}')" for view in STORIES)
+        rows, same = ([tuple(row.values()) for row in sink.query(sql)] for sql in asked)
+        assert rows == same == kept
         final = [row[4] for row in rows if row[3] == "final"]
         assert (final[-1] if final else None) == story.final[-1].owners.get(token)
     assert lost > 0
@@ -289,6 +288,7 @@ OF_BOOKS = {  # nothing is booked here
     "book_balances", "transfers_daily", "holders_daily", "mint_report", "proof_of_reserves", "asset_holders",
     "asset_dictionary", "owner_dictionary",
 }  # fmt: skip
+STORIES = ("provenance", "chain_provenance")
 OF_BOTH = {"provenance", "holdings_at"}  # chains and applications
 APPLICATIONS = re.compile(
     r"\b(application_(states|current)|asset_(activity|events|transactions|registry|states?\w*)"

@@ -184,6 +184,19 @@ def test_holders_by_hand(tmp_path: Path) -> None:
         assert moved == {"n": 6, "units": "18"}
 
 
+def test_an_asset_named_like_the_end_of_a_block_counts_once(tmp_path: Path) -> None:
+    """Told again in another epoch; its name ends as the publication of a final block does."""
+    told = {**_book(0, 0, "rA", "rB", 3), "asset": "offchain/fraction:card/final", "chain": "offchain"}
+    with history(tmp_path / "ch") as sink:
+        written = []
+        for epoch in "ef":
+            written.append(sink.write(epoch, [message(told, 0, TRANSFERS)]).applied)
+            sink.flush()
+        assert written == [1, 0]
+        (moved,) = sink.query("SELECT sum(transfers) AS n, sum(amount) AS units FROM transfers_daily")
+        assert moved == {"n": 1, "units": "3"}
+
+
 def test_fees_by_hand(tmp_path: Path) -> None:
     """rA pays 10 and 12 on one day for two transactions on one NFT, of which one changed it twice."""
     nft = {"nft_id": "A" * 64, "from_owner": None, "to_owner": "rA", "uri": None}

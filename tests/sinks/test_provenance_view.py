@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.domain.verdict import Tally, Watermark
+from pipeline.reports.provenance import known
 from sinks.sink import HistoryMessage
 from tests.support.history import ASSETS, LEDGERS, ledger
 from tests.support.read_scene import case, play, registered
@@ -196,6 +197,17 @@ def test_verified_says_the_block_and_all_before_it(scene: World) -> None:
     put(scene, VERDICTS, verdicts(ledgers, [4, 4, 3, 4])[3:], 200)
     assert [verified(scene)[name] for name in chain] == [1, 1]
     assert scene.rows("SELECT verified_up_to FROM verified_up_to") == [{"verified_up_to": 7}]
+
+
+def test_the_chains_part_is_the_same_alone(scene: World) -> None:
+    """Every column of it; and which names an application knows, so that the whole is needed."""
+    alone = scene.rows(f"SELECT * FROM chain_provenance(asset = '{TOKEN}')")
+    whole = scene.rows(f"SELECT * FROM provenance(asset = '{TOKEN}')")
+    assert alone == [row for row in whole if row["source"] == "asset_changes"] and len(alone) == 3
+    names = ("gem", "offchain/asset:gem", TOKEN, "nothing", f"{CHAIN}/nft:{'F' * 64}")
+    asked = (known(name) for name in names)
+    found = [[row["known"] for row in scene.rows(of.pasteable)] for of in asked]
+    assert found == [[1], [1], [1], [], []]
 
 
 def test_every_table_is_read_by_its_key(scene: World) -> None:

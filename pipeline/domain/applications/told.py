@@ -17,7 +17,6 @@ REFUSED = "event_refused"
 BYTES_MAX: Final = 1_000_000  # of a state or message: with its envelope below what Kafka takes
 _LEG_BYTES: Final = 256  # of a transfer's record, without its names
 _LONG: Final = 1 << 63
-_NO_FIGURES: Final = Figures()
 
 
 def state_json(change: Change) -> str:
@@ -50,7 +49,7 @@ def flow_fits(decision: Decision) -> None:
         fits(names + _LEG_BYTES * len(decision.flow.legs), "the record of its transfers")
 
 
-def outcome_record(judged: Judged, figures: Figures = _NO_FIGURES) -> Emit:
+def outcome_record(judged: Judged, figures: Figures) -> Emit:
     """The event's outcome, and what it adds to the figures of its day."""
     event, refused = judged.event, judged.refused
     record: EventOutcome = {
