@@ -30,13 +30,13 @@ LAST: Final = Gauge(
 SECONDS: Final = Gauge("tidebook_audit_seconds", "How long the last audit took.", registry=REGISTRY)
 
 
-def audited(results: Iterable[Result], seconds: float, at: float) -> None:
-    """An audit has ended at `at` (seconds since 1970)."""
+def audited(results: Iterable[Result], left: bool, seconds: float, at: float) -> None:
+    """An audit has ended at `at` (seconds since 1970). `left`: there was more to look at than it could."""
     results = list(results)
     wrong = Counter(one.check for one in results if one.ok is False)
     for check in CHECKS:
         FINDINGS.labels(check).set(wrong[check])
     LAST.set(at)
     SECONDS.set(seconds)
-    if all(one.ok for one in results):
+    if not left and all(one.ok for one in results):
         LAST_OK.set(at)

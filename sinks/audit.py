@@ -196,7 +196,7 @@ def sound_to(ranges: Iterable[Range], results: Iterable[Result]) -> dict[Place, 
     for one in results:
         if one.ok:
             continue
-        topics = _topics(one)
+        topics = topics_of(one)
         place = (one.epoch, topics[0], one.partition)
         if one.ok is False and one.first >= 0 and place in ends and one.check != "twice":
             ends[place] = min(ends[place], one.first - 1)
@@ -205,7 +205,7 @@ def sound_to(ranges: Iterable[Range], results: Iterable[Result]) -> dict[Place, 
     return ends
 
 
-def _topics(one: Result) -> tuple[str, ...]:
+def topics_of(one: Result) -> tuple[str, ...]:
     """Topics whose messages a Result is of."""
     if one.check in ("blocks", "balances", "moves"):
         return tuple(topic for topic, of in BLOCK_TOPICS.items() if one.scope.startswith((of, "chains")))

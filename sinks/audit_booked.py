@@ -44,7 +44,12 @@ def check_booked(ask: Ask, chain: str, number: int) -> Iterator[Result]:
         if found != units:
             wrong += 1
             if wrong <= SHOWN:
-                evidence = {"asset": asset, "account": account, "up_to_block": last}
+                evidence = {
+                    "asset": asset,
+                    "account": account,
+                    "up_to_block": last,
+                    "difference": str(found - units),
+                }
                 yield Result(
                     "booked", f"{chain}/{asset} {account}", str(units), str(found), False, evidence=evidence
                 )

@@ -28,7 +28,9 @@ SHOWN: Final = 50
 SAMPLE: Final = 20_000  # transfers looked up by id, unless all are
 END: Final = (1 << 62) - 1
 _BOTH_SIDES: Final = 3  # flags of an account filter: debits and credits
-BEHIND: Final = "the history is behind: the books go on after its last transfer; start the history role"
+BEHIND: Final = (
+    "the history is behind: what the books have beyond its last transfer comes with the history role"
+)
 
 
 class Sums(NamedTuple):
@@ -78,12 +80,11 @@ def _accounts(ask: Ask, books: Books, chain: str, live: bool) -> Iterator[Result
             if (behind if result.ok is None else wrong)[name] <= SHOWN:
                 yield result
     if not chain:
-        for result in _unknown(books, known, horizon):
-            wrong["books"] = wrong.get("books", 0) + 1
-            yield result
+        yield from _unknown(books, known, horizon)
     for name, count in looked.items():
-        if not wrong.get(name):
-            yield Result("accounts", name, f"{count} accounts", f"{count} accounts", True)
+        text = f"{count - behind.get(name, 0)} accounts"
+        if not wrong.get(name) and count > behind.get(name, 0):
+            yield Result("accounts", name, text, text, True)
 
 
 def _account_sums(chain: str) -> str:
@@ -149,6 +150,11 @@ def _difference(
     evidence: dict[str, Any] = {
         "asset": ref.asset, "code": ref.code, "owner": ref.owner, "subject": ref.subject,
         "not_in_history": [f"{_int(row[0]):032X}" for row in missing[:20]], "not_in_history_count": len(missing),
+        "difference": {
+            side: str(there - here)
+            for side, here, there in zip(Sums._fields, told, found, strict=True)
+            if here != there
+        },
     }  # fmt: skip
     if behind:
         evidence["why"] = BEHIND
@@ -192,7 +198,7 @@ def _booked(books: Books, account: bytes) -> Iterator[tuple[Any, ...]]:
 
 def _unknown(books: Books, known: set[bytes], horizon: _Horizon) -> Iterator[Result]:
     """Accounts of the books that hold something and that no transfer of the history names."""
-    after, shown = 0, 0
+    after, wrong, on_their_way = 0, 0, 0
     while True:
         asked = QUERY_FILTER_STRUCT.pack(bytes(16), 0, 0, 0, 0, bytes(6), after, 0, BATCH_MAX, 0)
         rows = books.query_accounts_packed(asked)
@@ -201,12 +207,15 @@ def _unknown(books: Books, known: set[bytes], horizon: _Horizon) -> Iterator[Res
             if row[0] in known or row[10] == AccountCode.BOOK or not any(map(any, row[1:5])):
                 continue
             behind = horizon.all_beyond(list(_booked(books, row[0])))
+            wrong, on_their_way = wrong + (not behind), on_their_way + behind
+            if behind and on_their_way > SHOWN:  # no reason to end the search
+                continue
             sums = Sums(*(_int(one) for one in row[1:5]))
-            evidence = {"why": BEHIND if behind else "no transfer of the history names this account"}
+            why = BEHIND if behind else "no transfer of the history names this account"
+            evidence = {"why": why, "difference": "all of it"}
             name = f"books {AccountCode(row[10]).name} {_int(row[0]):032X}"
             yield Result("accounts", name, _text(sums), "-0 +0", None if behind else False, evidence=evidence)
-            shown += 1
-            if shown == SHOWN:
+            if wrong == SHOWN:
                 return
         if len(rows) < BATCH_MAX * ACCOUNT_STRUCT.size:
             return

@@ -8,14 +8,14 @@ the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from typing import Final
 
 from pipeline.domain.audit import Range, Result, findings, unlooked
-from sinks.audit import BLOCK_TOPICS, TRANSFERS, Ask, Place, Seal, TopicAudit, sound_to
+from sinks.audit import BLOCK_TOPICS, TRANSFERS, Ask, Place, Seal, TopicAudit, sound_to, topics_of
 from sinks.audit_booked import check_booked
 from sinks.audit_books import check_books, check_legs
 from sinks.audit_chains import Blocks, chains, check_chain
@@ -27,6 +27,9 @@ from sinks.ddl_shape import literal
 
 PATIENCE_S: Final = 600.0  # of what is running: the role reads quarantine.v1 too, one topic after the other
 STEADY_S: Final = 5.0  # between two looks at what moves
+MOVED: Final = "moved while it was looked at"
+_BOOKS: Final = ("accounts", "booked", "legs")
+_CHAINS: Final = ("blocks", "balances", "moves")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Asked:
     new: bool = False  # only what lies beyond `after`, and transfers of that alone
     after: Mapping[Place, int] = field(default_factory=dict)  # last offset audited before
     commits: int = 0  # of one partition at the most, the oldest first; 0 = all
-    begin: str = ""  # topic to begin with, where the last audit ran out of time
+    uncut: Set[str] = frozenset()  # topics to which `commits` does not apply
+    begin: str = ""  # topic to begin with, where the last audit ran out of time; unless `new`: the rest alone
     settle_s: float = 0.0  # younger commits are left to the next audit
     until: float = float("inf")  # monotonic: topics not begun by then, but for the first, have to wait
     stop: Callable[[], bool] = bool  # likewise, the first too
@@ -55,10 +59,19 @@ class Told:
     results: tuple[Result, ...]
     begin: str = ""  # the first topic that was not begun
     left: bool = False  # is there more to look at, by time or by number of commits?
+    unbegun: Set[str] = frozenset()  # topics with something to look at that this audit did not look at
 
     @property
     def findings(self) -> list[Result]:
         return findings(self.results)
+
+    def looked_at(self, one: Result) -> bool:
+        """Has this audit looked at what an earlier one found, so that it would have told it again?"""
+        topics = topics_of(one)
+        if any(_unanswered(other, one) for other in self.results) or self.unbegun & set(topics):
+            return False
+        place = (one.epoch, topics[0], one.partition) if topics else None
+        return all(one.first <= of.last for of in self.ranges if of[:3] == place)
 
     def of_sound(self) -> Told:
         """Of the ranges without a fault alone."""
@@ -71,6 +84,18 @@ class Told:
             if one.ok and (one.epoch, one.scope.partition(" → ")[0], one.partition) in places
         )
         return Told(ranges, tuple(results))
+
+
+def _unanswered(other: Result, one: Result) -> bool:
+    """Is `other` a question without an answer that would have told of `one`?"""
+    if other.ok is not None:
+        return False
+    if other.check in _BOOKS:
+        all_of_them = one.check in _BOOKS if other.scope == "books" else one.check == other.check == "legs"
+        return all_of_them or (one.check == other.check and one.scope.startswith(other.scope))
+    if other.check in _CHAINS:
+        return one.check in _CHAINS and (other.scope == "chains" or one.scope.startswith(other.scope))
+    return one.check not in (*_BOOKS, *_CHAINS) and one.scope.startswith(other.scope)
 
 
 def run(
@@ -89,8 +114,9 @@ def run(
     looked: list[Range] = []
     begin = ""
     ranges = audit.ranges(asked.after, asked.settle_s, asked.topic, asked.since) if not asked.chain else []
-    part = audit.first_commits(ranges, asked.commits)
-    for topic, mine in _in_turn(part, asked.begin):
+    cut = audit.first_commits(ranges, asked.commits)
+    part = [one if one.topic in asked.uncut else less for one, less in zip(ranges, cut, strict=True)]
+    for topic, mine in _in_turn(part, asked.begin, asked.new):
         if asked.stop() or (looked and time.monotonic() > asked.until):
             begin = topic
             break
@@ -107,12 +133,14 @@ def run(
         results += _new_legs(ask, looked, books, asked.no_books)
     elif not asked.stop():
         results += _books(ask, asked, books)
-    return Told(tuple(looked), tuple(results), begin, bool(begin) or part != ranges)
+    unbegun = {one.topic for one in part} - {one.topic for one in looked}
+    return Told(tuple(looked), tuple(results), begin, bool(begin) or part != ranges, unbegun)
 
 
-def _in_turn(ranges: Iterable[Range], begin: str) -> Iterator[tuple[str, list[Range]]]:
-    """The ranges by topic, in the order of names, from `begin` on and then from the start."""
-    turn = sorted(ranges, key=lambda one: (one.topic < begin, one.topic))
+def _in_turn(ranges: Iterable[Range], begin: str, around: bool) -> Iterator[tuple[str, list[Range]]]:
+    """The ranges by topic, in the order of names, from `begin` on; `around`: and then from the start."""
+    mine = (one for one in ranges if around or one.topic >= begin)
+    turn = sorted(mine, key=lambda one: (one.topic < begin, one.topic))
     for topic, some in groupby(turn, key=lambda one: one.topic):
         yield topic, list(some)
 
@@ -190,6 +218,8 @@ def _books(ask: Ask, asked: Asked, books: Books | None) -> Iterator[Result]:
     if books is None:
         why = asked.no_books or "the books can't be asked: see why above"
         yield unlooked("accounts", asked.chain or "books", why)
+        if asked.no_books:  # they can be asked later: the topic waits
+            yield unlooked("legs", TRANSFERS, why)
         return
     live = asked.settle_s > 0
     try:
@@ -214,14 +244,24 @@ def _booked(ask: Ask, blocks: Blocks) -> Iterator[Result]:
 
 
 def _steady(look: Callable[[], Iterable[Result]], live: bool) -> list[Result]:
-    """What is told; where things move while they are looked at, only such findings as a second look tells alike."""
+    """What is told; where things move while they are looked at, by a second look, and findings that both tell.
+
+    Both sides of a finding may have moved, if the difference between them has not; what only the second look tells,
+    or tells otherwise, could not be looked at.
+    """
     told = list(look())
-    if live and findings(told):
-        time.sleep(STEADY_S)
-        again = {(one.check, one.scope, one.expected, one.found) for one in findings(look())}
-        told = [
-            one
-            for one in told
-            if one.ok is not False or (one.check, one.scope, one.expected, one.found) in again
-        ]
-    return told
+    if not live or not findings(told):
+        return told
+    time.sleep(STEADY_S)
+    before = {_damage(one) for one in findings(told)}
+    return [
+        one
+        if one.ok is not False or _damage(one) in before
+        else replace(one, ok=None, evidence={**one.evidence, "why": MOVED})
+        for one in look()
+    ]
+
+
+def _damage(one: Result) -> tuple[str, str, int, str]:
+    difference = one.evidence.get("difference", f"{one.expected} {one.found}")
+    return one.check, one.scope, one.first, str(difference)

@@ -1,8 +1,9 @@
 """Embedded books read by another process: who owns them answers, the audit asks.
 
 One process owns embedded books. It answers the questions that change nothing on a socket in the data directory that
-only its own user can open; frames are a question's number (of an answer: whether it is an error) and a length, then
-the buffers of `sinks.books`. A question takes the engine's lock like any other, so what is told is what stands.
+only its own user can open, one question a connection, one connection after the other. Frames are a question's number
+(of an answer: whether it is an error) and a length, then the buffers of `sinks.books`. A question takes the engine's
+lock like any other, so what is told is what stands.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +23,9 @@ from typing import Any, Final
 from sinks.books import BooksUnavailableError
 
 SOCKET: Final = "books.sock"  # in the data directory
-WAIT_S: Final = 30.0
+WAIT_S: Final = 30.0  # for an answer
+ASKING_S: Final = 5.0  # for a question, or for its answer to be taken: others wait meanwhile
+PAUSE_S: Final = 1.0
 _QUESTIONS: Final = (
     "lookup_accounts_packed",
     "lookup_transfers_packed",
@@ -39,39 +44,57 @@ class AnsweringBooks:
         self._books, self._path = books, path
         path.unlink(missing_ok=True)  # of a process that was killed: the books are ours now
         self._listening = socket.socket(socket.AF_UNIX)
-        with _near(path) as address:
-            self._listening.bind(address)
-        path.chmod(0o600)
-        self._listening.listen()
+        self._answers = True
+        try:
+            with _near(path) as address:
+                self._listening.bind(address)
+            path.chmod(0o600)
+            self._listening.listen()
+        except OSError:
+            self._hang_up()
+            raise
         threading.Thread(target=self._listen, name="books reading", daemon=True).start()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._books, name)
 
     def close(self) -> None:
-        """Answer no more, and close the books."""
-        self._path.unlink(missing_ok=True)
+        """Answer no more, and close the books; idempotent."""
+        if self._answers:
+            self._hang_up()
+        self._books.close()
+
+    def _hang_up(self) -> None:
+        """Once: a socket that is there later is somebody else's."""
+        self._answers = False
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)  # ends accept
         self._listening.close()
-        self._books.close()
+        with suppress(OSError):
+            self._path.unlink()
 
     def _listen(self) -> None:
-        while True:
+        """One asker after the other, as the engine's lock would have it anyway."""
+        while self._answers:
             try:
                 asker, _ = self._listening.accept()
             except OSError:
-                return
-            threading.Thread(target=self._answer, args=(asker,), daemon=True).start()
+                if self._answers:  # no descriptor is left: those who ask wait
+                    time.sleep(PAUSE_S)
+                continue
+            asker.settimeout(ASKING_S)
+            with suppress(OSError), asker, asker.makefile("rwb") as stream:
+                self._answer(stream)
 
-    def _answer(self, asker: socket.socket) -> None:
-        with suppress(OSError), asker, asker.makefile("rwb") as stream:
-            while (asked := _read(stream)) is not None and asked[0] < len(_QUESTIONS):
-                try:
-                    found = False, getattr(self._books, _QUESTIONS[asked[0]])(asked[1])
-                except Exception as error:  # whatever it is: who asked is told
-                    found = True, f"{type(error).__name__}: {error}".encode()
-                _write(stream, *found)
+    def _answer(self, stream: BufferedRWPair) -> None:
+        asked = _read(stream)
+        if asked is None or asked[0] >= len(_QUESTIONS):
+            return
+        try:
+            found = False, getattr(self._books, _QUESTIONS[asked[0]])(asked[1])
+        except Exception as error:  # whatever it is: who asked is told
+            found = True, f"{type(error).__name__}: {error}".encode()
+        _write(stream, *found)
 
 
 class AskedBooks:
@@ -79,40 +102,36 @@ class AskedBooks:
 
     def __init__(self, path: Path) -> None:
         """Raises BooksUnavailableError if nobody answers there."""
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(WAIT_S)
-        try:
-            with _near(path) as address:
-                self._socket.connect(address)
-        except OSError as error:
-            self._socket.close()
-            raise BooksUnavailableError(
-                f"{path}: nobody answers for the books ({error.strerror or error}): start the books role, or stop"
-                " all that runs on the directory and audit it then"
-            ) from None
-        self._stream = self._socket.makefile("rwb")
+        self._path = path
+        self._connect().close()
+
+    def __getattr__(self, name: str) -> Callable[[bytes], bytes]:
+        if name not in _QUESTIONS:
+            raise AttributeError(name)
+        return partial(self._ask, _QUESTIONS.index(name))
 
     def close(self) -> None:
-        with suppress(OSError):
-            self._stream.close()
-        self._socket.close()
+        """Nothing is held between questions."""
 
-    def lookup_accounts_packed(self, ids: bytes) -> bytes:
-        return self._ask(0, ids)
-
-    def lookup_transfers_packed(self, ids: bytes) -> bytes:
-        return self._ask(1, ids)
-
-    def get_account_transfers_packed(self, account_filter: bytes) -> bytes:
-        return self._ask(2, account_filter)
-
-    def query_accounts_packed(self, query_filter: bytes) -> bytes:
-        return self._ask(3, query_filter)
+    def _connect(self) -> socket.socket:
+        there = socket.socket(socket.AF_UNIX)
+        there.settimeout(WAIT_S)
+        try:
+            with _near(self._path) as address:
+                there.connect(address)
+        except OSError as error:
+            there.close()
+            raise BooksUnavailableError(
+                f"{self._path}: nobody answers for the books ({error.strerror or error}): start the books role, or"
+                " stop all that runs on the directory and audit it then"
+            ) from None
+        return there
 
     def _ask(self, question: int, asked: bytes) -> bytes:
         try:
-            _write(self._stream, question, asked)
-            answer = _read(self._stream)
+            with self._connect() as there, there.makefile("rwb") as stream:
+                _write(stream, question, asked)
+                answer = _read(stream)
         except OSError as error:
             raise BooksUnavailableError(f"the books do not answer any more: {error}") from None
         if answer is None:

@@ -29,9 +29,8 @@ PROGRESS_TABLE: Final = "sink_progress"
 INTENTS_TABLE: Final = "sink_intents"
 _ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
 ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})  # topics of blocks that become final
-ENDED_KEY: Final = (
-    r"replaceRegexpOne(key, '(^| )[0-9]+/final( |$)', '\\1final\\2')"  # without the incarnation
-)
+# without the incarnation; and without a backslash, which the port takes for no query with quoted names
+ENDED_KEY: Final = "replaceRegexpOne(key, '(^| )[0-9]+/final( |$)', ' final ')"
 _PUBLICATION: Final = r"(^| )[0-9]+/(head|final|retracted)( .*)?$"  # in a key, with what comes after it
 
 COMMIT_TABLES: Final = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -53,13 +53,28 @@ def views() -> tuple[View, ...]:
     return tuple(_view(path) for path in sorted(_FOLDER.glob("*.sql")))
 
 
-def inline(name: str) -> str:
-    """A view as a subquery whose parameters are the query's own.
+def inline(name: str, **values: str) -> str:
+    """A view as a subquery, and those in it that have parameters; its own are the query's, or the SQL of `values`.
 
     For questions that are asked often: ClickHouse prepares a view with parameters twice.
     """
     (view,) = (view for view in views() if view.name == name)
-    return f"(\n{view.select}\n)"
+    select = _PARAMETER.sub(lambda told: values.get(told[1], told[0]), view.select)
+    for inner in views():
+        if inner.parameters:
+            select = re.sub(
+                rf"\b{inner.name}\(([^()]*(?:\([^()]*\)[^()]*)*)\)", partial(_inner, inner), select
+            )
+    return f"(\n{select}\n)"
+
+
+def _inner(view: View, call: re.Match[str]) -> str:
+    """The view of a call, in line."""
+    named = rf"\b({'|'.join(view.parameters)}) = "
+    _, *told = re.split(named, call[1])
+    return inline(
+        view.name, **{name: sql.strip().rstrip(",") for name, sql in zip(told[::2], told[1::2], strict=True)}
+    )
 
 
 def _view(path: Path) -> View:

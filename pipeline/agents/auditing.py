@@ -3,9 +3,10 @@
 A thread of its own with sessions of its own: one ClickHouse thread at low priority, no question longer than
 QUESTION_S, no topic but the first begun after BUDGET_S. The next audit begins with the first topic that had to wait,
 and looks at COMMITS commits of a partition at the most, so that no topic waits for another one's backlog. Ranges that
-are sound are remembered in the table `audits`; every `whole_s` everything is looked at once more, for old rows can be
-lost too. Findings become metrics and, with the role's next batch, alerts. An audit that can't be done is told on
-stderr and tried again; it never stops the role.
+are sound are remembered in the table `audits`; every `whole_s` everything is looked at once more, in as many parts as
+it takes, for old rows can be lost too. Findings become metrics, until what they are of is looked at again and is sound,
+and, with the role's next batch, alerts. An audit that can't be done is told on stderr and tried again; it never stops
+the role.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
@@ -25,6 +26,7 @@ from pipeline.domain.audit import Result
 from pipeline.domain.findings import alert
 from schemas.codec import Codec
 from schemas.loader import schemas
+from sinks.audit import topics_of
 from sinks.audit_run import Asked, Told, run
 from sinks.audit_sql import Audited, audited_tables
 from sinks.audit_store import LOW, AuditStore, asking, audited_to, seals
@@ -49,6 +51,40 @@ class Every:
     whole_s: float
 
 
+@dataclass(slots=True)
+class _Turn:
+    """Where the audits of what is new, or those of everything, stand."""
+
+    begin: str = ""  # topic that the next one begins with
+    wrong: list[Result] = field(default_factory=list)  # or could not be looked at, until an audit looks again
+
+    def told(self, told: Told) -> None:
+        """The next audit has ended."""
+        self.begin = told.begin
+        self.mended(told)
+        now = [one for one in told.results if not one.ok]
+        again = {_key(one) for one in now}
+        self.wrong = [one for one in self.wrong if _key(one) not in again] + now
+
+    def mended(self, told: Told) -> None:
+        """Forget what an audit has looked at."""
+        self.wrong = [one for one in self.wrong if not told.looked_at(one)]
+
+
+def _key(one: Result) -> tuple[str, str, str, bool | None]:
+    return one.check, one.epoch, one.name, one.ok
+
+
+def _held(wrong: Sequence[Result]) -> set[str]:
+    """Topics whose position stays at a fault: so that what comes after is looked at too, their ranges are not cut.
+
+    But where ClickHouse could not answer: there a range may have been too long.
+    """
+    unanswered = [one for one in wrong if one.ok is None and one.check != "legs"]
+    held = {topic for one in wrong for topic in topics_of(one)}
+    return held - {topic for one in unanswered for topic in topics_of(one)}
+
+
 class Auditing:
     """Starts with the role, stops with it."""
 
@@ -65,12 +101,7 @@ class Auditing:
         self._lock = threading.Lock()
         self._alerts: list[Outgoing] = []
         self._told: set[str] = set()
-        self._begin = {
-            False: "",
-            True: "",
-        }  # topic that the next audit begins with, of what is new or of everything
-        self._wrong: tuple[Result, ...] = ()  # of the last whole audit
-        self._kept: list[tuple[str, str]] = []  # what is wrong, in the table, so that each stands there once
+        self._new, self._whole = _Turn(), _Turn()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
 
     def start(self) -> None:
@@ -91,10 +122,11 @@ class Auditing:
 
     def _run(self) -> None:
         whole_at = time.monotonic() + self._every.whole_s
-        pause = self._every.new_s
+        pause, whole = self._every.new_s, False
         while not self._stop.wait(pause):
             pause = self._every.new_s
-            whole = bool(self._every.whole_s) and time.monotonic() >= whole_at
+            # what is new has its turn between two parts of everything
+            whole = bool(self._every.whole_s) and time.monotonic() >= whole_at and not whole
             try:
                 told = self.once(whole)
                 if told.left and all(one.ok for one in told.results):  # else it would look at the same again
@@ -103,12 +135,12 @@ class Auditing:
                 line = str(fault).splitlines()[0]
                 sys.stderr.write(f"tidebook work history: the audit can't be done now: {line}\n")
                 sys.stderr.flush()
-            if whole:
+            if whole and not self._whole.begin:
                 whole_at = time.monotonic() + self._every.whole_s
 
     def once(self, whole: bool = False) -> Told:
         """One audit, of what is new or of everything. Raises QueryError, ClickHouseError, BooksError."""
-        started = time.monotonic()
+        started, turn = time.monotonic(), self._whole if whole else self._new
         self._store.open()
         with ExitStack() as stack:
             asked_of = stack.enter_context(asking(self._place, {**LOW, "max_execution_time": QUESTION_S}))
@@ -127,7 +159,8 @@ class Auditing:
                 no_books=no_books,
                 new=not whole,
                 commits=0 if whole else COMMITS,
-                begin=self._begin[whole],
+                uncut=_held(self._new.wrong),
+                begin=turn.begin,
                 settle_s=SETTLE_S,
                 until=started + BUDGET_S,
                 stop=self._stop.is_set,
@@ -135,13 +168,21 @@ class Auditing:
             told = run(ask, self._tables, asked, books, seals(ask) if whole else {})
         if self._stop.is_set():
             return told
-        self._begin[whole] = told.begin
         self._keep(told)
-        self._wrong = tuple(told.findings) if whole else self._wrong
-        every = [*told.results, *(() if whole else self._wrong)]
-        metrics_audit.audited(every, time.monotonic() - started, self._clock())
+        turn.told(told)
+        if whole:
+            self._new.mended(told)
+        metrics_audit.audited(self._standing(told), told.left, time.monotonic() - started, self._clock())
         self._alert(told)
         return told
+
+    def _standing(self, told: Told) -> list[Result]:
+        """What was told last, and what is wrong since earlier, each once."""
+        every = list(told.results)
+        for turn in (self._new, self._whole):
+            there = {_key(one) for one in every}
+            every += [one for one in turn.wrong if one.ok is False and _key(one) not in there]
+        return every
 
     def _books(self) -> tuple[Any, str]:
         """The books, or why they can't be asked. Raises BooksError for other faults."""
@@ -152,9 +193,9 @@ class Auditing:
 
     def _keep(self, told: Told) -> None:
         """What is wrong is kept once, though it is looked at again until it is mended; what is sound always."""
-        wrong = [(one.check, one.name) for one in told.results if not one.ok]
-        self._store.keep(told.of_sound() if wrong and wrong == self._kept else told)
-        self._kept = wrong
+        wrong = {_key(one) for one in told.results if not one.ok}
+        kept = {_key(one) for one in (*self._new.wrong, *self._whole.wrong)}
+        self._store.keep(told.of_sound() if wrong and wrong <= kept else told)
 
     def _alert(self, told: Told) -> None:
         with self._lock:

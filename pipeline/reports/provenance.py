@@ -12,11 +12,17 @@ from pipeline.reports.gas import TYPES as GAS_TYPES
 from pipeline.reports.question import BadQuestion, Report, word
 
 _KNOWN: Final = """SELECT DISTINCT 1 AS known FROM (
-  SELECT id FROM application_states WHERE domain = 'assets' AND kind = 'token' AND id = {asset:String}
+  (
+    SELECT id FROM application_states WHERE domain = 'assets' AND kind = 'token' AND id = {asset:String}
+    SETTINGS final = 0
+  )
   UNION ALL
-  SELECT key FROM applied_events
-  WHERE topic = 'assets.activity.v1'
-    AND key IN ({asset:String}, replaceRegexpOne({asset:String}, '^offchain/asset:', ''))
+  (
+    SELECT key FROM applied_events
+    WHERE topic = 'assets.activity.v1'
+      AND key IN ({asset:String}, replaceRegexpOne({asset:String}, '^offchain/asset:', ''))
+    SETTINGS final = 0
+  )
 )"""
 _APPLIED_TO: Final = "event_id IN (SELECT event_id FROM event_outcomes WHERE status = 'applied')"
 _RAW: Final = {

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pipeline.api.client import ApiError
 from pipeline.api.reads import Reads
 from pipeline.domain.quantise import units_to_decimal
+from pipeline.reports import provenance
 from pipeline.reports.gas import TYPES as GAS_TYPES
 from sinks.views import inline
 
@@ -82,8 +83,10 @@ class Asks:
 
     async def story(self, asset: str, skip: int, gas: bool) -> tuple[list[Row], bool]:
         """(rows of the provenance, with those of gas or without, after the first `skip`; whether there are more)."""
-        sql = _STORY.replace("/*only*/", "" if gas else f"WHERE type NOT IN {GAS_TYPES}")
         async with self._few:
+            known = await self._rows(provenance.known(asset).sql, asset=asset)
+            sql = _STORY["provenance" if known else "chain_provenance"]
+            sql = sql.replace("/*only*/", "" if gas else f"WHERE type NOT IN {GAS_TYPES}")
             rows = await self._rows(sql, asset=asset, limit=ROWS + 1, skip=skip)
         return rows[:ROWS], len(rows) > ROWS
 
@@ -190,7 +193,10 @@ ORDER BY topic, partition"""
 _BOUND: Final = """
 SELECT JSONExtractString(argMax(value, version), 'asset_id') AS asset_id FROM application_states
 WHERE domain = 'assets' AND kind = 'token' AND id = {token:String}"""
-_STORY: Final = f"SELECT * FROM {inline('provenance')} /*only*/ LIMIT {{limit:UInt32}} OFFSET {{skip:UInt32}}"
+_STORY: Final = {
+    view: f"SELECT * FROM {inline(view)} /*only*/ LIMIT {{limit:UInt32}} OFFSET {{skip:UInt32}}"
+    for view in ("provenance", "chain_provenance")
+}
 _HOLDER: Final = """
 SELECT ifNull(to_owner, '') AS holder FROM asset_changes WHERE asset = {token:String} AND finality != 'retracted'
 ORDER BY block DESC, transaction_index DESC, change_index DESC LIMIT 1"""
@@ -214,10 +220,10 @@ SELECT day, argMax(held, version) AS holders, count() AS transfers, NULL AS amou
   LIMIT 1 BY version
 )
 GROUP BY day ORDER BY day DESC LIMIT {limit:UInt32}"""
-_BALANCES: Final = """
+_BALANCES: Final = f"""
 SELECT chain, asset, balance, ledger_index AS block, hash
-FROM balances_of(owner = {owner:String}, position = {position:Int64})
-ORDER BY chain, asset LIMIT {limit:UInt32}"""
+FROM {inline("balances_of")}
+ORDER BY chain, asset LIMIT {{limit:UInt32}}"""
 _IS_OWNER: Final = """
 SELECT 1 FROM (
   SELECT 1 FROM asset_owners WHERE owner_user_id = {owner:String} LIMIT 1

@@ -3,21 +3,17 @@
 -- XRPL as the chain gives the balances; EVM chains as the transfers add up, blocks that are not final yet included.
 -- owner: its address, as the chain writes it. position: ledger index or block number.
 -- Example: SELECT asset, balance FROM balances_of(owner = 'rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh', position = 341)
-SELECT
-  chain,
-  chain_number,
-  account,
-  asset,
-  argMax(b.balance, place) AS balance,
-  max(tuple(b.ledger_index, b.transaction_index, b.row_number) AS place).1 AS ledger_index,
-  max(place).2 AS transaction_index,
-  argMax(b.hash, place) AS hash
-FROM balance_changes AS b FINAL
-PREWHERE account = {owner:String}
-WHERE b.ledger_index <= {position:Int64}
-GROUP BY chain, chain_number, account, asset
+(
+  SELECT chain, chain_number, account, asset, balance, ledger_index, transaction_index, hash
+  FROM balance_changes
+  PREWHERE account = {owner:String}
+  WHERE ledger_index <= {position:Int64}
+  ORDER BY chain_number DESC, account DESC, asset DESC, ledger_index DESC, transaction_index DESC, row_number DESC
+  LIMIT 1 BY chain_number, account, asset
+  SETTINGS final = 0 -- a row that is there twice says the same
+)
 UNION ALL
 SELECT chain, chain_number, account, asset, balance_head, block_number, transaction_index, hash
-FROM evm_balances_at(position = {position:Int64})
+FROM evm_balances_upto(position = {position:Int64}, time = toDateTime64(9999999999, 3, 'UTC'))
 WHERE account = {owner:String}
 SETTINGS do_not_merge_across_partitions_select_final = 1

@@ -3,8 +3,9 @@
 `tests.bench.analytics_rows` makes the rows from the recorded chains. Not as on a chain: balances do not go on from one
 copy of the story to the next; gas in managed custody, a hundredth of the transactions, is made up; after the first
 million the bodies of transactions are empty. Questions go through the analysts' views, as `tidebook query` asks them
-(final = 1) and without, each over KEYS different keys, drawn by a seed as rows draw them: who is in many rows is asked
-for often. Wall time is what an analyst waits; `cpu` is the process's own, which a busy machine leaves alone.
+(final = 1) and without, each over KEYS different keys, drawn by a seed: any asset or owner evenly; busy ones, and all
+others, as rows draw them, so that who is in many rows is asked for often. Wall time is what an analyst waits; `cpu` is
+the process's own, which a busy machine leaves alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from typing import Any, Final
 
 from clickhouse_connect.driver.client import Client
 
+from pipeline.reports import provenance
+from pipeline.web.asks import ROWS
+from sinks.ddl_shape import literal
+from sinks.views import inline
 from tests.bench.analytics_rows import load_shape, multiply, record_shape
 
 TRANSACTIONS: Final = 20_000_000  # unless told otherwise
@@ -29,11 +34,14 @@ KEYS: Final = 60
 REPEATS: Final = 5  # of a question without a key
 WARM: Final = 3
 TARGETS_MS: Final = {
-    "provenance of an NFT": 100, "provenance of an issuance": 100, "gas report of an owner": 100,
-    "gas per day of all": 1000, "balances at a position": 100,
+    "provenance of an asset": 100, "gas report of an owner": 100, "gas report of a user": 100,
+    "gas per day of all": 1000, "balances of an owner at a position": 100,
 }  # fmt: skip
-Ask = Callable[[Any], str]
+Ask = Callable[[Any], str | tuple[str, ...]]  # a question, or those that a page asks one after the other
+_EVENLY: Final = "SELECT {key} FROM (SELECT {key}, any(_offset) AS _offset FROM {table} GROUP BY {key})"
 _KEYS: Final = {
+    "any asset": _EVENLY.format(key="asset", table="asset_changes"),
+    "any account": _EVENLY.format(key="account", table="balance_changes"),
     "nft": "SELECT asset FROM asset_changes WHERE kind = 'nft'",
     "issuance": "SELECT asset FROM asset_changes WHERE kind = 'mpt'",
     "owner": "SELECT owner FROM gas_ledger WHERE chain_number != 0",
@@ -42,14 +50,17 @@ _KEYS: Final = {
     "asset": "SELECT asset FROM transfers WHERE asset NOT LIKE '%/XRP'",
 }
 QUESTIONS: Final[dict[str, tuple[str, Ask]]] = {
-    "provenance of an NFT": ("nft", lambda of: f"SELECT * FROM provenance(asset = '{of}')"),
-    "provenance of an issuance": ("issuance", lambda of: f"SELECT * FROM provenance(asset = '{of}')"),
+    "provenance of an asset": ("any asset", lambda of: story(of)),
+    "provenance of a busy issuance": ("issuance", lambda of: story(of)),
+    "provenance of an asset, the view": ("any asset", lambda of: f"SELECT * FROM provenance(asset = '{of}')"),
     "gas report of an owner": ("owner", lambda of: f"SELECT * FROM gas_report WHERE owner = '{of}'"),
     "gas report of a user": ("user", lambda of: f"SELECT * FROM gas_report WHERE owner = '{of}'"),
     "gas by day of an owner": ("owner", lambda of: f"SELECT * FROM gas_daily WHERE owner = '{of}'"),
     "gas of an asset": ("nft", lambda of: f"SELECT * FROM gas_asset_daily WHERE asset = '{of}'"),
-    "balances at a position": (
-        "account", lambda of: f"SELECT * FROM balances_of(owner = '{of}', position = 9000000)"
+    "balances of an owner at a position": ("any account", lambda of: balances(of)),
+    "balances of a busy owner at a position": ("account", lambda of: balances(of)),
+    "balances of an owner at a position, the view": (
+        "any account", lambda of: f"SELECT * FROM balances_of(owner = '{of}', position = 9000000)"
     ),
     "holders of an asset": ("asset", lambda of: f"SELECT * FROM asset_holders WHERE asset = '{of}'"),
     "holders over time": ("asset", lambda of: f"SELECT * FROM holders_daily WHERE asset = '{of}'"),
@@ -130,17 +141,35 @@ def keys(client: Client, kind: str, seed: int) -> list[Any]:
     return list(dict.fromkeys(found))[:KEYS]
 
 
+def story(asset: str) -> tuple[str, ...]:
+    """As an asset's page asks: whether an application knows it, then its story, here on the chain alone."""
+    told = inline("chain_provenance", asset=literal(asset))
+    return provenance.known(asset).pasteable, f"SELECT * FROM {told} LIMIT {ROWS + 1}"
+
+
+def balances(account: str) -> str:
+    """As an owner's page asks."""
+    told = inline("balances_of", owner=literal(account), position="9000000")
+    return f"SELECT * FROM {told} ORDER BY chain, asset LIMIT {ROWS}"
+
+
+def _rows(client: Client, asked: str | tuple[str, ...], settings: dict[str, int]) -> int:
+    """Rows of the last answer."""
+    each = (asked,) if isinstance(asked, str) else asked
+    return [client.query(sql, settings=settings).row_count for sql in each][-1]
+
+
 def ask(client: Client, name: str, seed: int, final: int) -> dict[str, float]:
     """Median, p95 and worst wall time and the median of CPU time, in ms, and rows of the largest answer."""
     kind, sql = QUESTIONS[name]
     asked = keys(client, kind, seed) if kind else [None] * REPEATS
     settings = {"final": final}
     for key in asked[:WARM]:
-        client.query(sql(key), settings=settings)
+        _rows(client, sql(key), settings)
     walls, cpus, most = [], [], 0
     for key in asked:
         wall, cpu = time.perf_counter(), time.process_time()
-        most = max(most, client.query(sql(key), settings=settings).row_count)
+        most = max(most, _rows(client, sql(key), settings))
         walls.append(1000 * (time.perf_counter() - wall))
         cpus.append(1000 * (time.process_time() - cpu))
     p95 = sorted(walls)[min(len(walls) - 1, int(len(walls) * 0.95))]

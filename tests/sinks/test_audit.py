@@ -220,7 +220,9 @@ def test_a_changed_transfer_is_not_that_of_the_books(scene: AuditWorld, draw: ra
         )
         found = [one for one in scene.audit_books() if not one.ok]
     assert [one.evidence["transfer_id"] for one in found if one.check == "legs"] == [row["transfer_id"]]
-    assert {one.evidence["asset"] for one in found if one.check == "accounts"} == {row["asset"]}
+    accounts = [one for one in found if one.check == "accounts"]
+    assert {one.evidence["asset"] for one in accounts} == {row["asset"]}
+    assert {number for one in accounts for number in one.evidence["difference"].values()} == {"-1"}
 
 
 def test_a_swapped_block(scene: AuditWorld, draw: random.Random) -> None:
@@ -268,6 +270,7 @@ def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
     """What the books have beyond the history's last transfer is no damage; what is missing before it is."""
     first, last = commits(scene, TRANSFERS)[-1]
     tables = ("transfers", "transfer_sums", "holding_sums", "sink_applied", "sink_progress")
+    sound = {one.scope: int(one.found.split()[0]) for one in scene.audit_books() if one.check == "accounts"}
     with scene.damaged(*tables):
         for table in tables[:-1]:
             scene.do(
@@ -284,6 +287,16 @@ def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
     behind = [one for one in told if not one.ok]
     assert {(one.check, one.ok) for one in behind} == {("accounts", None)}
     assert any(one.evidence.get("not_in_history") for one in behind)
+    for one in told:
+        if one.check == "accounts" and one.ok:  # the others are not told as equal
+            on_their_way = sum(other.scope.startswith((one.scope, "books")) for other in behind)
+            assert sound[one.scope] - on_their_way <= int(one.found.split()[0]) <= sound[one.scope]
+    names = {one.scope.split()[0] for one in behind if "asset" in one.evidence}
+    assert names and all(
+        int(one.found.split()[0]) < sound[one.scope]
+        for one in told
+        if one.ok and one.scope in names and one.check == "accounts"
+    )
     assert any(one.ok is False for one in missing)
 
 
@@ -460,7 +473,22 @@ def test_no_topic_waits_for_the_backlog_of_another(scene: AuditWorld) -> None:
     assert (looked[2].first, looked[2].last) == (first, last)
     told = scene.audit(LEDGERS, new=True, commits=1, after={looked[2][:3]: last})
     assert told.ranges[0].first == after and told.left
+    told = scene.audit(LEDGERS, new=True, commits=1, uncut={LEDGERS}, after={looked[2][:3]: last})
+    assert told.ranges[0].last == commits(scene, LEDGERS)[-1][1] and not told.left
     assert not scene.audit("tokens.events.v1", new=True, commits=10_000).left
+
+
+def test_everything_in_parts_has_an_end(scene: AuditWorld) -> None:
+    """Each part begins with what the one before it left; the last one leaves nothing, and begins nothing again."""
+    few = {topic: TABLES[topic] for topic in ("assets.activity.v1", "tokens.events.v1", LEDGERS)}
+    begin, parts = "", []
+    with asking(scene.place, WIDE) as ask:
+        for _ in few:
+            parts.append(run(ask, few, Asked(begin=begin, until=0.0)))
+            begin = parts[-1].begin
+    assert [[one.topic for one in told.ranges] for told in parts] == [[topic] for topic in few]
+    assert [told.left for told in parts] == [True, True, False] and begin == ""
+    assert [sorted({*few} - told.unbegun) for told in parts] == [[topic] for topic in few]
 
 
 class Kept:

@@ -2,6 +2,7 @@
 
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,12 +51,58 @@ def test_the_answers_are_the_books(books: AnsweringBooks, path: Path) -> None:
 
 
 def test_nothing_but_questions_is_answered(books: AnsweringBooks, path: Path) -> None:
-    asked = AskedBooks(path)
     for junk in (b"\x09\x00\x00\x00\x00", b"\x00\xff\xff\xff\xff"):
-        asked._stream.write(junk)
-        asked._stream.flush()
-        assert asked._stream.read(1) == b""
-        asked = AskedBooks(path)
+        with AskedBooks(path)._connect() as there:
+            there.sendall(junk)
+            assert there.recv(1) == b""
+
+
+def test_who_connects_and_asks_nothing_keeps_no_others_waiting(
+    books: AnsweringBooks, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sinks.books_reading.ASKING_S", 0.01)
+    before, asked = threading.active_count(), AskedBooks(path)
+    silent = [asked._connect() for _ in range(20)]
+    assert asked.lookup_accounts_packed(bytes(16)) == b""
+    assert threading.active_count() == before
+    for one in silent:
+        assert one.recv(1) == b""  # hung up
+        one.close()
+
+
+def test_closed_again_they_leave_the_socket_of_the_next_ones(path: Path) -> None:
+    first = AnsweringBooks(connect(), path)
+    first.close()
+    second = AnsweringBooks(connect(), path)
+    first.close()
+    assert AskedBooks(path).lookup_accounts_packed(bytes(16)) == b""
+    second.close()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("fails", ["chmod", "listen"])
+def test_where_there_can_be_no_socket_none_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    made: list[socket.socket] = []
+
+    class Listening(socket.socket):
+        def __init__(self, *how: int) -> None:
+            super().__init__(*how)
+            made.append(self)
+
+        def listen(self, backlog: int = 0) -> None:
+            raise OSError("no listening here")
+
+    monkeypatch.setattr("sinks.books_reading.socket.socket", Listening)
+    if fails == "chmod":
+        monkeypatch.setattr(Path, "chmod", Listening.listen)
+    engine = connect()
+    with pytest.raises(OSError, match="no listening"):
+        AnsweringBooks(engine, tmp_path / "s")
+    assert [one.fileno() for one in made] == [-1] and not (tmp_path / "s").exists()
+    assert engine.lookup_accounts_packed(bytes(16)) == b""  # which are open
+    engine.close()
 
 
 def test_books_that_are_closed(books: AnsweringBooks, path: Path) -> None:
@@ -72,8 +119,16 @@ def test_a_process_that_ends_in_the_middle_of_an_answer(tmp_path: Path) -> None:
         listening.bind(str(tmp_path / "s"))
         listening.listen()
         asked = AskedBooks(tmp_path / "s")
-        there, _ = listening.accept()
-        there.sendall(b"\x00\x80\x00\x00\x00half")
-        there.close()
-        with pytest.raises(BooksUnavailableError):
+        listening.accept()[0].close()  # it only looked whether somebody answers
+
+        def answer() -> None:
+            there, _ = listening.accept()
+            there.recv(64)
+            there.sendall(b"\x00\x80\x00\x00\x00half")
+            there.close()
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(BooksUnavailableError, match="has ended"):
             asked.lookup_accounts_packed(bytes(16))
+        answering.join()
