@@ -118,9 +118,10 @@ class Asks:
 
     async def owner(self, owner: str) -> tuple[list[Row], list[Row]]:
         """(assets of applications that are the owner's, balances on the chains)."""
+        held = _EVM_BALANCES if owner.startswith("0x") else _LEDGER_BALANCES
         assets, balances = await asyncio.gather(
             self.reads.assets.assets_of(owner, ROWS, None),
-            self._rows(_BALANCES, owner=owner, position=END, limit=ROWS),
+            self._rows(held, owner=owner, position=END, limit=ROWS),
         )
         return assets[0], balances
 
@@ -220,9 +221,13 @@ SELECT day, argMax(held, version) AS holders, count() AS transfers, NULL AS amou
   LIMIT 1 BY version
 )
 GROUP BY day ORDER BY day DESC LIMIT {limit:UInt32}"""
-_BALANCES: Final = f"""
+_LEDGER_BALANCES: Final = f"""
 SELECT chain, asset, balance, ledger_index AS block, hash
-FROM {inline("balances_of")}
+FROM {inline("ledger_balances_of")}
+ORDER BY chain, asset LIMIT {{limit:UInt32}}"""
+_EVM_BALANCES: Final = f"""
+SELECT chain, asset, balance_head AS balance, block_number AS block, hash
+FROM {inline("evm_balances_at")} WHERE account = {{owner:String}}
 ORDER BY chain, asset LIMIT {{limit:UInt32}}"""
 _IS_OWNER: Final = """
 SELECT 1 FROM (

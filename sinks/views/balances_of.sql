@@ -3,15 +3,8 @@
 -- XRPL as the chain gives the balances; EVM chains as the transfers add up, blocks that are not final yet included.
 -- owner: its address, as the chain writes it. position: ledger index or block number.
 -- Example: SELECT asset, balance FROM balances_of(owner = 'rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh', position = 341)
-(
-  SELECT chain, chain_number, account, asset, balance, ledger_index, transaction_index, hash
-  FROM balance_changes
-  PREWHERE account = {owner:String}
-  WHERE ledger_index <= {position:Int64}
-  ORDER BY chain_number DESC, account DESC, asset DESC, ledger_index DESC, transaction_index DESC, row_number DESC
-  LIMIT 1 BY chain_number, account, asset
-  SETTINGS final = 0 -- a row that is there twice says the same
-)
+SELECT chain, chain_number, account, asset, balance, ledger_index, transaction_index, hash
+FROM ledger_balances_of(owner = {owner:String}, position = {position:Int64})
 UNION ALL
 SELECT chain, chain_number, account, asset, balance_head, block_number, transaction_index, hash
 FROM evm_balances_upto(position = {position:Int64}, time = toDateTime64(9999999999, 3, 'UTC'))

@@ -148,8 +148,8 @@ def story(asset: str) -> tuple[str, ...]:
 
 
 def balances(account: str) -> str:
-    """As an owner's page asks."""
-    told = inline("balances_of", owner=literal(account), position="9000000")
+    """As the page of an owner with an XRP Ledger's address asks."""
+    told = inline("ledger_balances_of", owner=literal(account), position="9000000")
     return f"SELECT * FROM {told} ORDER BY chain, asset LIMIT {ROWS}"
 
 
