@@ -22,17 +22,7 @@ import orjson
 from pipeline.agents.quarantining import quarantine_loudly
 from pipeline.agents.runtime import Done, Epochs, Message
 from pipeline.domain.account import AccountRef
-from pipeline.domain.applications.event import (
-    DUE,
-    AppEvent,
-    AppTopic,
-    Decision,
-    Emit,
-    Figures,
-    Refusal,
-    Value,
-    View,
-)
+from pipeline.domain.applications.event import DUE, AppEvent, AppTopic, Decision, Emit, Refusal, Value
 from pipeline.domain.applications.fold import Fold, Judged
 from pipeline.domain.applications.told import (
     account_opened,
@@ -217,8 +207,7 @@ class Applications:
                 detail = f"{type(judged.failed).__name__}: {judged.failed}"
                 self._quarantine(events[judged.event.id][1], "rule_failed", detail[:DETAIL_MAX], done)
                 continue
-            figures = _figures(row, judged, fold.overlay)
-            told = self._told(held, row, outcome_record(judged, figures), judged, states)
+            told = self._told(held, row, outcome_record(row, judged, fold.overlay), judged, states)
             applied += judged.refused is None
             decided.append(
                 NewlyDecided(judged.event.id, digests[judged.event.id], judged.refused is None, told)
@@ -299,11 +288,6 @@ class Applications:
 
     def _tell(self, emit: Emit) -> Outgoing:
         return outgoing(self._codec, emit.topic, emit.key, emit.record)
-
-
-def _figures(row: AppTopic, judged: Judged, view: View) -> Figures:
-    """What an event adds to the figures: nothing that was refused does."""
-    return Figures() if judged.decision is None or row.figures is None else row.figures(judged.event, view)
 
 
 def _digest(event: AppEvent) -> bytes:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pipeline.domain.account import AccountCode, TransferCode
+from pipeline.domain.assets import figures
 from pipeline.reports.coins import GAS, WITH, coin, decimals
 from pipeline.reports.question import Period, Report, one_of, word
 
@@ -45,7 +46,7 @@ _SUMS: Final = (
     "sum(f.gas_paid_by_user) AS total_gas_paid_by_user, sum(f.gas_paid_by_treasury) AS total_gas_paid_by_treasury"
 )
 _DAY: Final = "toDate(close_time, 'UTC')"
-TYPES: Final = "('INTERNAL_GAS_CHARGE', 'INTERNAL_GAS_COVERAGE')"
+TYPES: Final = repr(figures.GAS)
 """SQL: what applications tell of gas in managed custody."""
 _RUNS: Final = (
     "(SELECT CAST((groupArray(chain_number), groupArray(blocks)), 'Map(Int32, Array(Tuple(Int64, Int64)))') FROM "

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
+from pipeline.catalog.assets import ASSETS
 from pipeline.domain.account import AccountCode, AccountRef, TransferCode
-from pipeline.domain.applications.event import AppEvent, AppTopic, Emit, Figures
+from pipeline.domain.applications.event import AppEvent, AppTopic, Emit
 from pipeline.domain.applications.fold import Fold, Judged, Key, Overlay
 from pipeline.domain.applications.told import alert_of_refusal, outcome_record
-from pipeline.domain.assets.figures import of_applied
 from pipeline.domain.findings import deterministic_id
 from pipeline.domain.flows.accounts import CREDIT_NORMAL
 from pipeline.domain.flows.events import FlowEvent, Kind, to_dict
@@ -164,8 +164,7 @@ def fold_of(row: AppTopic) -> TestFold:
 
 def outcome_of(fold: TestFold, judged: Judged) -> Emit:
     """What is told of an asset's event, with its figures."""
-    applied = judged.decision is not None
-    return outcome_record(judged, of_applied(judged.event, Overlay(fold.state)) if applied else Figures())
+    return outcome_record(ASSETS, judged, Overlay(fold.state))
 
 
 def told_of(fold: TestFold, judged: Judged) -> dict[str, Any]:

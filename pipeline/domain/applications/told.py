@@ -7,7 +7,17 @@ from typing import Final
 import orjson
 
 from pipeline.domain.account import AccountRef
-from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Emit, Figures, Refusal
+from pipeline.domain.applications.event import (
+    DUE,
+    AppEvent,
+    AppTopic,
+    Change,
+    Decision,
+    Emit,
+    Figures,
+    Refusal,
+    View,
+)
 from pipeline.domain.applications.fold import Judged
 from pipeline.domain.findings import alert
 from pipeline.domain.flows.outcome import account_record
@@ -49,9 +59,13 @@ def flow_fits(decision: Decision) -> None:
         fits(names + _LEG_BYTES * len(decision.flow.legs), "the record of its transfers")
 
 
-def outcome_record(judged: Judged, figures: Figures) -> Emit:
-    """The event's outcome, and what it adds to the figures of its day."""
+def outcome_record(row: AppTopic, judged: Judged, view: View) -> Emit:
+    """The event's outcome, and what it adds to the figures of its day: nothing that was refused does.
+
+    `row`: its topic; `view`: the states after it.
+    """
     event, refused = judged.event, judged.refused
+    figures = Figures() if judged.decision is None or row.figures is None else row.figures(event, view)
     record: EventOutcome = {
         "event_id": event.id,
         "topic": event.topic,
