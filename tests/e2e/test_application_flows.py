@@ -350,7 +350,12 @@ def test_s3_collections_are_told_by_the_clock(life: Life) -> None:
     assert [one for one in held if one in expected] == expected
     credit = {"amount": "1", "reference_type": "invoice", "reference_id": "inv-2"}
     again = {"type": "CREDIT_ISSUED", "account_id": "k-acc-ana", "at": "2026-04-01T00:00:00Z", "data": credit}
-    assert not life.post("collect-again", again, "tokens", refusable=True)
+    if said := life.post("collect-again", again, "tokens", refusable=True):
+        # The clock still tells of the second instalment, so the intake leaves it to the fold.
+        life.until(lambda: life.decided([said], topic)[said] is not None, "it is judged")
+        sql = f"SELECT status, reason FROM event_outcomes WHERE event_id = '{said}'"
+        judged = life.until(lambda: life.query(sql), "its outcome")
+        assert judged == [{"status": "refused", "reason": "in_default"}]
 
 
 def _renamed(value: Any, names: set[str], prefix: str) -> Any:
