@@ -117,9 +117,11 @@ def _serving(up: Up) -> str:
 
 
 def _ledgers(told: Mapping[str, Any]) -> str:
+    if told.get("block", -1) < 0:
+        return "no ledger yet"
     counts = told.get("counts", {})
     return (
-        f"ledger {told.get('block', -1)} (verified up to {told.get('verified_up_to', -1)}), "
+        f"ledger {told['block']} (verified up to {told.get('verified_up_to', -1)}), "
         f"{counts.get('ledgers', 0):,} ledgers, {counts.get('transactions', 0):,} transactions"
     )
 
@@ -132,8 +134,8 @@ def _evm_chains(up: Up) -> dict[str, Mapping[str, Any]]:
 
 
 def _blocks(told: Mapping[str, Any]) -> str:
-    if not told:
-        return "starting"
+    if told.get("block", -1) < 0:
+        return "no block yet"
     reorgs, trouble = told.get("reorgs", 0), told.get("failed") or told.get("too_deep")
     return (
         f"block {told.get('block', -1)} (final {told.get('final', -1)}"
@@ -171,7 +173,9 @@ def _table(up: Up, seconds: float) -> Table:
         if name == SERVE:
             said = said or _serving(up)
         if name == INGEST:
-            said = said or f"verified up to {told.get('verified_up_to', -1)}"
+            said = said or (
+                _ledgers(told) if told.get("block", -1) < 0 else f"verified up to {told['verified_up_to']}"
+            )
         behind = _behind(supervisor, name) if name in ROLES else ""
         table.add_row(*map(cell, (name, told.get("block", ""), behind, said)))
     return table

@@ -23,6 +23,7 @@ Row = dict[str, Any]
 ROWS: Final = 200  # of one page
 DAYS_MAX: Final = 3660
 FRESH_S: Final = 5.0
+LATEST_BLOCKS: Final = 1000  # the first page looks no further back for transactions
 HEAVY_MAX: Final = 2  # questions at once that read all there is of an asset, for whoever asks
 END: Final = (1 << 62) - 1  # a position after every block
 CHAIN_KEY: Final = re.compile(r"(?P<chain>[a-z][a-z0-9]*:[^/\s]+)/(?P<asset>.+)", re.DOTALL)
@@ -46,12 +47,21 @@ class Found:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """How far each chain is and is verified, how far each topic's tables are, each chain's last transactions."""
+
+    chains: list[Row]
+    topics: list[Row]
+    latest: list[Row]
+
+
 @dataclass(slots=True)
 class Asks:
     """All questions of the pages, over the API's own reads. Methods raise ApiError 503 where there is no answer."""
 
     reads: Reads
-    _fresh: tuple[list[Row], list[Row]] | None = None
+    _fresh: Fresh | None = None
     _asked: float = float("-inf")
     _one: asyncio.Lock = field(default_factory=asyncio.Lock)
     _few: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HEAVY_MAX))
@@ -59,13 +69,21 @@ class Asks:
     async def _rows(self, sql: str, **parameters: Any) -> list[Row]:
         return await self.reads.clickhouse.rows(sql, parameters)
 
-    async def freshness(self) -> tuple[list[Row], list[Row]]:
-        """(chains with how far they are and are verified, topics with how far their tables are)."""
+    async def freshness(self) -> Fresh:
+        """What the first page shows."""
         async with self._one:
             if self._fresh is None or time.monotonic() - self._asked > FRESH_S:
                 chains, topics = await asyncio.gather(self._rows(_CHAINS), self._rows(_TOPICS))
-                self._fresh, self._asked = (chains, topics), time.monotonic()
+                heads = {row["chain"]: row for row in sorted(chains, key=lambda row: row["last_block"])}
+                asked = [self._latest(row) for _, row in sorted(heads.items())]
+                latest = [row for rows in await asyncio.gather(*asked) for row in rows]
+                self._fresh, self._asked = Fresh(chains, topics, latest), time.monotonic()
             return self._fresh
+
+    async def _latest(self, head: Row) -> list[Row]:
+        """The last transactions in the LATEST_BLOCKS blocks up to a chain's last one."""
+        kind, after = head["chain"].partition(":")[0], head["last_block"] - LATEST_BLOCKS
+        return await self._rows(_LATEST[kind], chain=head["chain_number"], after=after)
 
     async def state(self, asset: str) -> Row | None:
         """An application's asset as it is, None where there is none of that id."""
@@ -157,7 +175,7 @@ class Asks:
         return [Found("transaction", rows[0]["hash"], f"transactions/{rows[0]['hash']}")] if rows else []
 
     async def _token_of(self, asset: str) -> list[Found]:
-        chains = sorted({row["chain"] for row in (await self.freshness())[0]})
+        chains = sorted({row["chain"] for row in (await self.freshness()).chains})
         rows = await self._rows(_IS_TOKEN, assets=[f"{chain}/{asset}" for chain in chains])
         return [Found("token", row["asset"], f"assets/{row['asset']}") for row in rows]
 
@@ -178,8 +196,8 @@ def _holdings(state: Row) -> list[Row]:
 
 
 _CHAINS: Final = """
-SELECT v.chain AS chain, v.run AS run, v.first_block AS first_block, v.last_block AS last_block,
-  v.verified_up_to AS verified_up_to, v.unverified AS unverified, t.closed AS closed,
+SELECT v.chain AS chain, v.chain_number AS chain_number, v.run AS run, v.first_block AS first_block,
+  v.last_block AS last_block, v.verified_up_to AS verified_up_to, v.unverified AS unverified, t.closed AS closed,
   dateDiff('second', t.closed, now64(3, 'UTC')) AS age_s
 FROM verified_up_to AS v
 LEFT JOIN (
@@ -191,6 +209,18 @@ ORDER BY chain, run"""
 _TOPICS: Final = """
 SELECT topic, partition, to_offset, block, committed_at, age_s, rows FROM pipeline_freshness
 ORDER BY topic, partition"""
+_LATEST: Final = {
+    "xrpl": """
+SELECT chain, ledger_index AS block, hash, type, result, account, close_time AS time FROM xrpl_transactions FINAL
+WHERE chain_number = {chain:UInt16} AND ledger_index > {after:Int64}
+ORDER BY ledger_index DESC, transaction_index DESC LIMIT 8""",
+    "eip155": """
+SELECT chain, block_number AS block, hash, concat('type ', toString(type)) AS type,
+  multiIf(status = 1, 'success', status = 0, 'failed', 'unknown') AS result, ifNull(from_address, '') AS account, time
+FROM evm_transactions FINAL
+WHERE chain_number = {chain:UInt16} AND block_number > {after:Int64} AND finality != 'retracted'
+ORDER BY block_number DESC, transaction_index DESC LIMIT 8""",
+}
 _BOUND: Final = """
 SELECT JSONExtractString(argMax(value, version), 'asset_id') AS asset_id FROM application_states
 WHERE domain = 'assets' AND kind = 'token' AND id = {token:String}"""

@@ -107,8 +107,7 @@ def _skip(request: Request) -> int:
 def _first_page(router: APIRouter, asks: Asks) -> None:
     @router.get("/")
     async def home() -> Response:
-        chains, topics = await asks.freshness()
-        return page("home.html", chains=chains, topics=topics, block_most=BLOCK_MOST)
+        return page("home.html", fresh=await asks.freshness(), block_most=BLOCK_MOST)
 
     @router.get("/search")
     async def search(request: Request) -> Response:

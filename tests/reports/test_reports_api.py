@@ -26,6 +26,7 @@ from pipeline.api.routes_reports import (
 )
 from pipeline.catalog import APPLICATIONS
 from pipeline.reports.gas import GasQuestion, gas_report
+from pipeline.web.asks import Asks, Fresh
 from tests.support import asking
 from tests.support.report_scene import EVM, XRPL, ReportScene
 
@@ -201,3 +202,26 @@ def test_they_stand_in_the_document(scene: ReportScene) -> None:
         "application/json", "text/csv", "application/x-ndjson", "application/vnd.apache.parquet",
     }  # fmt: skip
     assert {"/v1/reports/provenance/{asset}", "/v1/reports/compliance"} <= set(made["paths"])
+
+
+def test_the_first_page_shows_both_chains(scene: ReportScene) -> None:
+    """The last transactions of each, newest first, failed ones with their result."""
+
+    async def fresh() -> Fresh:
+        reads = Reads(scene.world.port.url)
+        try:
+            return await Asks(reads).freshness()
+        finally:
+            await reads.close()
+
+    told = asyncio.run(fresh())
+    assert {row["chain"] for row in told.chains} == {XRPL, EVM}
+    for chain, table, block in (
+        (XRPL, "xrpl_transactions", "ledger_index"),
+        (EVM, "evm_transactions", "block_number"),
+    ):
+        held = scene.rows(f"SELECT hash FROM {table} ORDER BY {block} DESC, transaction_index DESC LIMIT 8")
+        assert [row["hash"] for row in told.latest if row["chain"] == chain] == [row["hash"] for row in held]
+    statuses = {row["hash"]: row["status"] for row in scene.rows("SELECT hash, status FROM evm_transactions")}
+    results = {row["hash"]: row["result"] for row in told.latest if row["chain"] == EVM}
+    assert results and results == {hash: ("failed", "success")[statuses[hash]] for hash in results}

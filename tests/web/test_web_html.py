@@ -173,6 +173,21 @@ def test_freshness(client: httpx.Client) -> None:
     assert re.search(rf"xrpl\.ledgers\.v1 3 {len(BLOCKS) - 1} {last} ", shown)
 
 
+def test_the_last_transactions(client: httpx.Client) -> None:
+    """Newest first, each a link."""
+    page = client.get("/").text
+    told = [
+        (tx["hash"], f"{CHAIN} {block['ledger_index']} ", f" {tx['type']} {tx['result']} {tx['account']} ")
+        for block in reversed(BLOCKS)
+        for tx in reversed(block["transactions"])
+    ][:8]
+    shown = text(client.get("/")).partition("What happened last")[2].partition("How far the tables are")[0]
+    assert [hash for hash, _, _ in told] == re.findall(r"\b[0-9A-F]{64}\b", shown)
+    for hash, place, what in told:
+        assert f'href="/transactions/{hash}"' in page
+        assert re.search(rf"{hash} {place}2026-\S+ \S+ UTC{what}", shown), (hash, shown)
+
+
 def test_holders_of_an_issuance(client: httpx.Client) -> None:
     """Balances after the last change of each holder in the recording; the chart's table has the same count."""
     held: dict[str, int] = {}
