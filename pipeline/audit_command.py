@@ -23,7 +23,7 @@ from schemas.loader import schemas
 from sinks.audit import Ask
 from sinks.audit_run import Asked, Told, run
 from sinks.audit_sql import audited_tables
-from sinks.audit_store import WIDE, AuditStore, asking, seals
+from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
 from sinks.books import BooksError
 from sinks.clickhouse_client import DirectoryInUse, Place, QueryError, Reading
 
@@ -60,8 +60,10 @@ def run_audit(settings: Settings, topic: str, chain: str, since: str, full: bool
         with _stores(settings) as stores:
             if chain and not _known(stores.ask, chain):
                 return _wrong(f"--chain {chain}: no block of it is in the history", 2)
-            asked = Asked(topic, chain, begin, full, settle_s=LIVE_SETTLE_S if stores.live else 0.0)
-            told = run(stores.ask, tables, asked, stores.books, _sealed(stores.ask))
+            settle_s = LIVE_SETTLE_S if stores.live else 0.0
+            sealed, audited = _earlier(stores.ask)
+            asked = Asked(topic, chain, begin, full, settle_s=settle_s, audited=audited)
+            told = run(stores.ask, tables, asked, stores.books, sealed)
             if stores.store is not None:
                 stores.store.keep(told)
     except (DirectoryInUse, QueryError, ClickHouseError) as error:
@@ -86,11 +88,12 @@ def _known(ask: Ask, chain: str) -> bool:
     )
 
 
-def _sealed(ask: Ask) -> Any:
+def _earlier(ask: Ask) -> tuple[Any, Any]:
+    """What earlier audits keep: digests, and how far each partition was sound."""
     there = list(
         ask("SELECT 1 AS n FROM system.tables WHERE database = currentDatabase() AND name = 'audits'")
     )
-    return seals(ask) if there else {}
+    return (seals(ask), audited_to(ask)) if there else ({}, {})
 
 
 @contextmanager

@@ -74,7 +74,9 @@ def gas_report(
 def provenance(
     asset: Annotated[
         str,
-        typer.Argument(help="An NFTokenID, mpt:<issuance id>, an asset's key, or its id in an application."),
+        typer.Argument(
+            help="An NFTokenID, mpt:<issuance id>, an asset's key, its id in an application, or a position."
+        ),
     ],
     data_dir: DataDir = None,
     chain: ChainName = None,

@@ -114,6 +114,9 @@ def provenance_command(
                     return _show_sql(report, provenance.recomputed(key))
                 if rows:
                     return _tell(history, report, how, _story, "", rows)
+            report = provenance.of_positions(asset)
+            if _any(history, report):
+                return _show_sql(report, {}) if how.sql else _tell(history, report, how, _steps, "")
         raise ReadError(f"nothing is known of asset {' or '.join(keys)} in this data directory")
 
     return _guarded(work)
@@ -318,6 +321,19 @@ def _story(rows: Iterable[Row]) -> None:
         at = str(row["time"]).replace("T", " ")[:19]
         name = row["hash"] or row["event_id"]
         table.add_row(*map(cell, (at, what, row["from_owner"], row["to_owner"], block, name)))
+    Console().print(table)
+
+
+def _steps(rows: Iterable[Row]) -> None:
+    """What happened to positions, when, and by which transaction; all that is known of it: --format json or csv."""
+    table = Table(Column("time", no_wrap=True))
+    for name in ("of", "what", "state", "amount", "transaction or event"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        at = str(row["at"]).replace("T", " ")[:19]
+        amount = row["amount"] or row["amount_released"] or ""
+        said = (row["about"], row["type"], row["state"], amount, row["hash"] or row["event_id"])
+        table.add_row(*map(cell, (at, *said)))
     Console().print(table)
 
 

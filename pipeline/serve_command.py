@@ -35,7 +35,7 @@ from pipeline.api.clock import Clock
 from pipeline.api.intake import Intake
 from pipeline.api.journal import JournalError
 from pipeline.api.keys import Keys
-from pipeline.api.limits import Protocol
+from pipeline.api.limits import Networks, Protocol, read_networks
 from pipeline.api.openapi import document
 from pipeline.api.people import TOPIC as PEOPLE
 from pipeline.api.people import People, PeopleStore, people_router
@@ -52,7 +52,7 @@ from pipeline.ingest.evm.config import ConfigError
 from pipeline.keys_command import KEYS_FILE
 from pipeline.lag.watch import NoBroker, find_target
 from pipeline.metrics import REGISTRY, MetricsError
-from pipeline.settings import Settings
+from pipeline.settings import Settings, SettingsError
 from pipeline.web.pages import add_pages
 from schemas.registry import NotRegistered
 from topics.broker import BrokerError, topic_epochs
@@ -74,10 +74,11 @@ def run(settings: Settings, supervised: bool = False) -> int:
     quiet_clients()
     logging.basicConfig(level=logging.WARNING, format="tidebook serve: %(message)s")
     try:
+        _proxies(settings)
         url = find_target(settings.model_copy(update={"evm_config": None})).kafka_url
         hooks = read_webhooks(settings.webhooks_config, os.environ) if settings.webhooks_config else {}
         apps = read_apps(settings.apps_config)
-    except (AppsConfigError, NoBroker, ConfigError, WebhooksError) as error:
+    except (AppsConfigError, NoBroker, ConfigError, SettingsError, WebhooksError) as error:
         return _wrong(str(error), 2)
     try:
         listener = listen(settings.api_host, settings.api_port)
@@ -103,6 +104,14 @@ def run(settings: Settings, supervised: bool = False) -> int:
         if figures_port is not None:
             figures_port.close()
     return 0
+
+
+def _proxies(settings: Settings) -> Networks:
+    """Raises SettingsError."""
+    try:
+        return read_networks(settings.api_trusted_proxies)
+    except ValueError as error:
+        raise SettingsError(f"setting TIDEBOOK_API_TRUSTED_PROXIES: {error}") from None
 
 
 def _wrong(message: str, status: int) -> int:
@@ -215,6 +224,8 @@ async def serving(
         )
         people = People(store, codec, producer.send_many)
         await people.begin(settings.epoch or (await topic_epochs(url, [PEOPLE]))[PEOPLE])
+        forgetting = asyncio.create_task(people.run())
+        stack.push_async_callback(_ended, forgetting)
         intake = Intake.of(
             APPLICATIONS, settings.intake_dir, settings.applications_dir, codec, url, settings.epoch
         )
@@ -228,10 +239,12 @@ async def serving(
         reads = Reads(settings.clickhouse_url, settings.data_dir)
         stack.push_async_callback(reads.close)
         fates = Fates(APPLICATIONS, intake.journal, codec, intake.known.reader)
-        yield assemble(
+        gate = assemble(
             intake, hooks, deliveries, fates, keys, people, settings.api_body_max, reads,
             [read_router(reads), report_router(reads.clickhouse)],
         )  # fmt: skip
+        gate.proxies = _proxies(settings)
+        yield gate
 
 
 async def _register(intake: Intake, apps: Apps) -> None:

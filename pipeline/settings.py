@@ -94,6 +94,11 @@ class Settings(BaseSettings):
     api_body_max: int = Field(
         8 << 20, ge=1024, description="Largest body of a request that `tidebook serve` reads, in bytes."
     )
+    api_trusted_proxies: str = Field(
+        "",
+        description="Reverse proxies in front of `tidebook serve`, addresses and networks, comma-separated: their "
+        "X-Forwarded-For says which address a request without a key counts for; empty: nobody's does.",
+    )
     apps_config: Path | None = Field(
         None,
         description="Applications whose chain assets are watched: issuers, treasuries, attestors "

@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,9 @@ from typing import Any
 import orjson
 
 PR_SET_PDEATHSIG = 1
+BROKER_START_S = 60.0
+PORTS = range(20_000, 32_000)
+"""Below those of which a system gives any to whoever connects or asks for port 0."""
 
 
 class ChildFailed(RuntimeError):
@@ -170,7 +175,8 @@ class EmbeddedBroker:
                 stdout=out, stderr=out, stdin=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent,
                 start_new_session=True,
             )  # fmt: skip
-        for _ in range(200):
+        deadline = time.monotonic() + BROKER_START_S
+        while time.monotonic() < deadline:
             if self._process.returncode is not None:
                 raise RuntimeError(
                     f"the embedded broker ended with status {self._process.returncode}; see {log}"
@@ -194,7 +200,13 @@ class EmbeddedBroker:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback interface that nobody has, and that nobody gets by chance before it is bound.
+
+    Raises RuntimeError where all that were tried are taken.
+    """
+    for _ in range(100):
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port on 127.0.0.1 between {PORTS[0]} and {PORTS[-1]}")

@@ -25,7 +25,7 @@ def dictionary(schemas: Sequence[Schema]) -> str:
     for schema in schemas:
         topic = schema.topic
         cells = [f"[{topic['name']}](#{_anchor(topic['name'])})", topic["key"], topic["partitions"]]
-        cells += [_kept(topic["retention_ms"]), topic["cleanup_policy"], schema.documented.get("doc", "")]
+        cells += [_kept(topic["retention_ms"]), _cleanup(topic), schema.documented.get("doc", "")]
         lines.append(_row(cells))
     for schema in schemas:
         lines += ["", *_topic_lines(schema)]
@@ -103,6 +103,12 @@ def _default(field: Mapping[str, Any]) -> str:
 
 def _kept(retention_ms: int) -> str:
     return "for ever" if retention_ms == -1 else f"{retention_ms / 86_400_000:g} days"
+
+
+def _cleanup(topic: Mapping[str, Any]) -> str:
+    lag_ms = topic.get("max_compaction_lag_ms")
+    within = f" within {lag_ms / 3_600_000:g} h" if lag_ms else ""
+    return f"{topic['cleanup_policy']}{within}"
 
 
 def _anchor(topic: str) -> str:

@@ -30,6 +30,7 @@ ONE_PER_CHAIN = "one per chain"
 
 _TOPIC_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\.v[1-9][0-9]*")
 _TOPIC_KEYS = frozenset({"name", "key", "partitions", "retention_ms", "cleanup_policy"})
+_LAG = "max_compaction_lag_ms"  # of a compacted topic that must forget within a time; others have none
 _CLEANUP_POLICIES = frozenset({"delete", "compact", "compact,delete"})
 
 Pool = Mapping[str, tuple[dict[str, Any], str]]
@@ -132,7 +133,7 @@ def _pool(files: Mapping[Path, dict[str, Any]]) -> dict[str, tuple[dict[str, Any
 
 
 def _check_topic(topic: Mapping[str, Any]) -> None:
-    if set(topic) != _TOPIC_KEYS:
+    if set(topic) - {_LAG} != _TOPIC_KEYS:
         raise SchemaFault(f"topic: has {sorted(topic)}, must have {sorted(_TOPIC_KEYS)}")
     if not _TOPIC_NAME.fullmatch(topic["name"]):
         raise SchemaFault(f"topic.name: {topic['name']!r} is not <domain>.<entity>.v<n> in lower case")
@@ -145,3 +146,6 @@ def _check_topic(topic: Mapping[str, Any]) -> None:
         raise SchemaFault(
             f"topic.cleanup_policy: {topic['cleanup_policy']!r} is not one of {sorted(_CLEANUP_POLICIES)}"
         )
+    lag = topic.get(_LAG)
+    if _LAG in topic and (type(lag) is not int or lag <= 0 or topic["cleanup_policy"] != "compact"):
+        raise SchemaFault(f"topic.{_LAG}: {lag!r} is not above 0, or the topic is not compacted")

@@ -786,6 +786,16 @@ class AssetShared(TypedDict):
     channel: str
 
 
+class UserAddressesChanged(TypedDict):
+    """A user has other addresses on chains from now on: what stands there in custody of the chain is his who
+    has the address."""
+
+    # Addresses on chains that become the user's: <chain>/<address>; nobody else's.
+    added: list[str]
+    # Addresses that are the user's no more, and may become another's.
+    removed: list[str]
+
+
 class AssetActivity(TypedDict):
     """S0: what applications, and the chains, tell of an application's assets: registry entries,
     asset_transactions, asset_events, gas."""
@@ -869,6 +879,8 @@ class AssetActivity(TypedDict):
     comment_added: CommentAdded | None
     # SHARED: shared with others.
     shared: AssetShared | None
+    # USER_ADDRESSES_CHANGED: addresses on chains that a user gets and gives up.
+    user_addresses_changed: UserAddressesChanged | None
 
 
 class AssetChange(TypedDict):

@@ -32,7 +32,7 @@ class TopicAudit:
     def __init__(self, ask: Ask, tables: Mapping[str, Sequence[Audited]], patience_s: float = 0.0) -> None:
         """`tables`: as `audit_sql.audited_tables`. `patience_s`: how long a refused message may be on its way through
         quarantine.v1."""
-        self._ask, self._tables, self._patience_s = ask, tables, patience_s
+        self._ask, self.tables, self._patience_s = ask, tables, patience_s
 
     def ranges(
         self, after: Mapping[Place, int], settle_s: float = 0.0, topic: str = "", since: str = ""
@@ -45,7 +45,7 @@ class TopicAudit:
         for row in self._ask(audit_sql.ends(settle_s, since)):
             place = (str(row["epoch"]), str(row["topic"]), int(row["partition"]))
             first, last = after.get(place, int(row["first"]) - 1 if since else -1) + 1, int(row["last"])
-            if place[1] in self._tables and topic in ("", place[1]) and first <= last:
+            if place[1] in self.tables and topic in ("", place[1]) and first <= last:
                 found.append(Range(*place, first, last))
         return found
 
@@ -58,6 +58,40 @@ class TopicAudit:
             for row in self._ask(audit_sql.cuts(ranges, commits))
         }
         return [one._replace(last=ends.get(one[:3], one.last)) for one in ranges]
+
+    def forgotten(self, audited: Mapping[Place, int], topic: str = "") -> Iterator[Result]:
+        """Offsets that an earlier audit saw committed and that are in no commit any more. `audited`: as `after`."""
+        ends = {one[:3]: one.last for one in self.ranges({}, topic=topic)}
+        for place, last in sorted(audited.items()):
+            found = ends.get(place, -1)
+            if place[1] in self.tables and topic in ("", place[1]) and found < last:
+                yield _beyond(
+                    "offsets", place, place[1], f"commits up to {last}", f"commits up to {found}",
+                    "offsets that were audited once are in no commit any more", (found + 1, last),
+                )  # fmt: skip
+
+    def beyond(self, topic: str, gone: Container[str] = ()) -> Iterator[Result]:
+        """Rows that no commit and no batch under way tells of; where there are any, they are looked at twice, for a
+        batch may begin in between. `gone`: as in `check`."""
+        before = self._beyond(topic, gone)
+        for key, one in (self._beyond(topic, gone) if before else {}).items():
+            if key in before:
+                yield one
+
+    def _beyond(self, topic: str, gone: Container[str]) -> dict[tuple[str, Place, int], Result]:
+        begun = [
+            Range(str(row["epoch"]), topic, int(row["partition"]), int(row["first"]), int(row["last"]))
+            for row in self._ask(audit_sql.begun(topic))
+        ]
+        found = {}
+        for table in self.tables[topic]:
+            for row in [] if table.name in gone else self._ask(audit_sql.beyond(table, topic, begun)):
+                place, first = (str(row["epoch"]), topic, int(row["partition"])), int(row["first"])
+                found[table.name, place, first] = _beyond(
+                    "rows", place, f"{topic} → {table.name}", "0 rows of no commit", f"{row['n']} rows of no commit",
+                    "rows beyond the last commit", (first, int(row["last"])), table=table.name,
+                )  # fmt: skip
+        return found
 
     def check(
         self,
@@ -76,7 +110,7 @@ class TopicAudit:
             for start in range(0, len(mine), RANGES_AT_ONCE):
                 part = mine[start : start + RANGES_AT_ONCE]
                 yield from self._offsets(topic, part)
-                for table in self._tables[topic]:
+                for table in self.tables[topic]:
                     if table.name in gone:
                         continue
                     yield from self._rows(topic, table, part)
@@ -183,6 +217,15 @@ class TopicAudit:
             settled = {str(row["epoch"]): int(row["settled"]) for row in refused}
             every = {str(row["epoch"]): int(row["n"]) for row in refused}
             yield judge_quarantine(topic, partition, settled, every, held)
+
+
+def _beyond(
+    check: str, place: Place, scope: str, expected: str, found: str, what: str, offsets: tuple[int, int], **more: str
+) -> Result:  # fmt: skip
+    """A finding of offsets that lie in no range that is audited: they stand in its evidence."""
+    evidence = {"what": what, "offsets": list(offsets), **more}
+    epoch, _, partition = place
+    return Result(check, scope, expected, found, False, epoch=epoch, partition=partition, evidence=evidence)
 
 
 def sound_to(ranges: Iterable[Range], results: Iterable[Result]) -> dict[Place, int]:

@@ -6,12 +6,12 @@ XRP Ledger: the units of an account in the books = the last absolute balance tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pipeline.domain.account import AccountCode
 from pipeline.domain.asset import NATIVE
-from pipeline.domain.audit import Result
+from pipeline.domain.audit import Result, unlooked
 from pipeline.domain.quantise import quantise
 from sinks.ddl_shape import literal
 
@@ -22,6 +22,21 @@ UNBOOKED: Final = f"toUInt256('{1 << 128}')"  # from this amount on a transfer i
 _BOOK: Final = (
     "if(startsWith(asset, 'erc721:'), splitByChar('/', asset)[1], asset)"  # a collection is one book
 )
+
+
+def check_blocks(ask: Ask, known: Container[str], behind: bool) -> Iterator[Result]:
+    """Chains of which the books have transfers and the history no block at all; `behind`: they may be on their way."""
+    for row in ask(
+        "SELECT toString(chain) AS name, count() AS n FROM transfers WHERE chain_number != 0"
+        " GROUP BY name ORDER BY name SETTINGS final = 0"
+    ):
+        if row["name"] in known:
+            continue
+        told = f"{row['n']} transfers"
+        if behind:
+            yield unlooked("booked", row["name"], f"the history has {told} and no block of it yet")
+        else:
+            yield Result("booked", row["name"], f"blocks of {told}", "no block", False)
 
 
 def check_booked(ask: Ask, chain: str, number: int) -> Iterator[Result]:

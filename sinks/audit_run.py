@@ -16,7 +16,7 @@ from typing import Final
 
 from pipeline.domain.audit import Range, Result, findings, unlooked
 from sinks.audit import BLOCK_TOPICS, TRANSFERS, Ask, Place, Seal, TopicAudit, sound_to, topics_of
-from sinks.audit_booked import check_booked
+from sinks.audit_booked import check_blocks, check_booked
 from sinks.audit_books import check_books, check_legs
 from sinks.audit_chains import Blocks, chains, check_chain
 from sinks.audit_rollups import check_rollups
@@ -43,6 +43,7 @@ class Asked:
     no_books: str = ""  # why the books, which there are, can't be asked
     new: bool = False  # only what lies beyond `after`, and transfers of that alone
     after: Mapping[Place, int] = field(default_factory=dict)  # last offset audited before
+    audited: Mapping[Place, int] = field(default_factory=dict)  # the same, which must all still be there
     commits: int = 0  # of one partition at the most, the oldest first; 0 = all
     uncut: Set[str] = frozenset()  # topics to which `commits` does not apply
     begin: str = ""  # topic to begin with, where the last audit ran out of time; unless `new`: the rest alone
@@ -124,6 +125,8 @@ def run(
         results += guarded(
             "rows", topic, _topic(ask, audit, tables[topic], topic, mine, asked, sealed or {}, there)
         )
+    if not (begin or asked.chain or asked.since or asked.stop()):
+        results += _others(audit, asked, there, {one.topic for one in part})
     if asked.topic in ("", *BLOCK_TOPICS):
         told = looked
         if asked.chain:  # all of its blocks but those that are being written
@@ -157,12 +160,25 @@ def _topic(
     ask: Ask, audit: TopicAudit, tables: Sequence[Audited], topic: str, ranges: Sequence[Range], asked: Asked,
     sealed: Mapping[Seal, tuple[str, Sequence[str]]], there: set[str],
 ) -> Iterator[Result]:  # fmt: skip
-    gone = [table.name for table in tables if table.name not in there]
-    for name in gone:
+    gone = {table.name for table in tables if table.name not in there}
+    for name in sorted(gone):
         yield from _gone(ask, topic, name)
     whole = not asked.new and not asked.since
-    yield from audit.check(ranges, whole, sealed, set(gone))
-    yield from check_rollups(ask, topic, ranges, {table.name for table in tables} - set(gone))
+    yield from audit.check(ranges, whole, sealed, gone)
+    if whole:
+        yield from audit.beyond(topic, gone)
+    yield from check_rollups(ask, topic, ranges, {table.name for table in tables} - gone)
+
+
+def _others(audit: TopicAudit, asked: Asked, there: set[str], committed: Set[str]) -> Iterator[Result]:
+    """What no range shows: rows of topics without a commit, and offsets that were committed once."""
+    yield from guarded("offsets", "topics", audit.forgotten(asked.audited, asked.topic))
+    if asked.new:
+        return
+    for topic, tables in audit.tables.items():
+        if topic not in committed and asked.topic in ("", topic):
+            gone = {table.name for table in tables if table.name not in there}
+            yield from guarded("rows", topic, audit.beyond(topic, gone))
 
 
 def _gone(ask: Ask, topic: str, table: str) -> Iterator[Result]:
@@ -230,7 +246,9 @@ def _books(ask: Ask, asked: Asked, books: Books | None) -> Iterator[Result]:
         told = [unlooked("accounts", "books", str(fault))]
     yield from told
     behind = any(one.ok is None for one in told)
-    for blocks in chains(ask):
+    every = chains(ask)
+    yield from guarded("booked", "chains", check_blocks(ask, {one.chain for one in every}, live or behind))
+    for blocks in every:
         if asked.chain not in ("", blocks.chain):
             continue
         if behind:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pipeline.domain.audit import Range
 from sinks import ddl
-from sinks.clickhouse_commits import ENDED_KEY, ENDING, PROGRESS_TABLE
+from sinks.clickhouse_commits import ENDED_KEY, ENDING, INTENTS_TABLE, PROGRESS_TABLE
 from sinks.ddl_shape import documented, literal
 
 RANGES_AT_ONCE: Final = 40
@@ -106,14 +106,16 @@ def commits(topic: str, ranges: Sequence[Range]) -> str:
     )
 
 
-def _commits_of(table: str, topic: str, ranges: Sequence[Range]) -> str:
-    """Commits with what they say of one table: `told` is null in those from before the table was made."""
-    is_table = f"`table` = {literal(table)}"
+def _commits_of(table: Audited, topic: str, ranges: Sequence[Range]) -> str:
+    """Commits with what they say of one table: nothing is 0 rows. Where messages without rows count as many as later
+    ones have, `told` is null in commits from before the table was made."""
+    is_table = f"`table` = {literal(table.name)}"
     began = f"(SELECT min(committed_at) FROM {PROGRESS_TABLE} WHERE topic = {literal(topic)} AND {is_table})"
+    before = f"countIf({is_table}) = 0 AND max(committed_at) < {began}" if table.replaces else "0"
     return (
         "SELECT toString(epoch) AS epoch, partition, from_offset, max(to_offset) AS until,"
         " max(committed_at) AS committed,"
-        f" if(countIf({is_table}) = 0 AND max(committed_at) < {began}, NULL, maxIf(rows, {is_table})) AS told"
+        f" if({before}, NULL, maxIf(rows, {is_table})) AS told"
         f" FROM {PROGRESS_TABLE} WHERE topic = {literal(topic)}"
         f" AND {within(ranges, 'epoch', 'partition', 'from_offset', 'to_offset')}"
         " GROUP BY epoch, partition, from_offset"
@@ -165,7 +167,7 @@ def rows_of_commits(table: Audited, topic: str, ranges: Sequence[Range]) -> str:
     """
     both = (
         "SELECT epoch, partition, from_offset AS offset, 1 AS begins, until, toInt64(ifNull(told, 0)) AS told,"
-        f" toUInt8(told IS NULL) AS untold, 0 AS n FROM ({_commits_of(table.name, topic, ranges)})"
+        f" toUInt8(told IS NULL) AS untold, 0 AS n FROM ({_commits_of(table, topic, ranges)})"
         " UNION ALL SELECT epoch, partition, offset, 0 AS begins, 0 AS until, 0 AS told, 0 AS untold, n"
         f" FROM ({_per_message(table, topic, ranges)})"
     )
@@ -181,6 +183,36 @@ def rows_of_commits(table: Audited, topic: str, ranges: Sequence[Range]) -> str:
         "SELECT epoch, partition, sum(told) AS rows_told, sum(found) AS rows_found, countIf(told != found) AS wrong,"
         f" arraySlice(arraySort(groupArrayIf((first, last, told, found), told != found)), 1, {SHOWN}) AS places"
         f" FROM ({of_commits}) GROUP BY epoch, partition SETTINGS final = 0, join_use_nulls = 0"
+    )
+
+
+def _next(topic: str) -> str:
+    """Where each partition goes on after its last commit."""
+    return (
+        f"SELECT toString(epoch) AS epoch, partition, max(to_offset) + 1 AS next FROM {PROGRESS_TABLE}"
+        f" WHERE topic = {literal(topic)} GROUP BY epoch, partition"
+    )
+
+
+def begun(topic: str) -> str:
+    """Offsets beyond the last commits of which rows may be there: batches begun, neither committed nor undone."""
+    return (
+        "SELECT epoch, partition, first, last FROM (SELECT toString(epoch) AS epoch, partition,"
+        f" min(from_offset) AS first, max(to_offset) AS last FROM {INTENTS_TABLE} WHERE topic = {literal(topic)}"
+        f" GROUP BY epoch, partition, batch HAVING max(undone) = 0) AS b LEFT JOIN ({_next(topic)}) AS c"
+        " USING (epoch, partition) WHERE last >= next SETTINGS final = 0, join_use_nulls = 0"
+    )
+
+
+def beyond(table: Audited, topic: str, begun: Sequence[Range]) -> str:
+    """Rows beyond the last commit of their partition, in whatever epoch, but for those of the batches `begun`."""
+    but = f" AND NOT {within(begun, 'epoch', 'partition', 'offset', 'offset')}" if begun else ""
+    return (
+        "SELECT epoch, partition, count() AS n, min(offset) AS first, max(offset) AS last FROM ("
+        "SELECT toString(_epoch) AS epoch, _partition AS partition, _offset AS offset"
+        f" FROM {table.name} WHERE _topic = {literal(topic)}) AS r LEFT JOIN ({_next(topic)}) AS c"
+        f" USING (epoch, partition) WHERE offset >= next{but} GROUP BY epoch, partition"
+        " ORDER BY epoch, partition SETTINGS final = 0, join_use_nulls = 0"
     )
 
 

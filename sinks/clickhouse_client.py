@@ -47,8 +47,13 @@ _UNKNOWN_TABLE: Final = 60
 _AWAY_CODES: Final = frozenset(
     {159, 198, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 373, 394, 425, 745, 999}
 )
+# Those that speak of the data at hand.
+_DATA_CODES: Final = frozenset(
+    {6, 26, 27, 32, 33, 36, 38, 41, 53, 69, 70, 72, 117, 128, 131, 173, 321, 349, 407, 467, 673, 691, 1001}
+)
 _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")
 _CODE: Final = re.compile(r"Code: (\d+)")
+_NO_SPACE: Final = re.compile(r"No space left on device|Disk quota exceeded")
 _GATEWAY: Final = re.compile(r"\b(429|502|503|504)\b")
 
 
@@ -161,6 +166,10 @@ def rows(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) 
                     yield {name: _cell(value, big) for name, value, big in zip(names, row, wide, strict=True)}
     except ClickHouseError as fault:
         raise QueryError(one_line(fault)) from fault
+    except (ValueError, OverflowError) as fault:  # the client's: a time that Python does not have
+        raise QueryError(
+            f"a value of the result cannot be read: {one_line(fault)}; toString() shows it"
+        ) from fault
 
 
 def json_value(value: Any) -> Any:
@@ -199,8 +208,15 @@ def fault_code(fault: Exception) -> int:
     return int(found[1]) if found and isinstance(fault, DatabaseError) else 0
 
 
+def of_data(fault: Exception) -> bool:
+    """Whether ClickHouse refuses the data at hand; for any other fault no message is to blame."""
+    return fault_code(fault) in _DATA_CODES and not is_away(fault)
+
+
 def is_away(fault: Exception) -> bool:
     """Whether another try may succeed without anybody's doing: no answer, or an answer that says "not now"."""
+    if _NO_SPACE.search(str(fault)):  # while a file is written: under codes that mean much else too
+        return True
     if code := fault_code(fault):
         return code in _AWAY_CODES or (code == _UNKNOWN_TABLE and STAGE_TABLE in str(fault))
     return isinstance(fault, OperationalError | OSError | HTTPError) or (

@@ -10,6 +10,7 @@ as applied only if all its rows are there. DESIGN.md, "History (ClickHouse)".
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import OperationalError
 
+from sinks.clickhouse_client import ANSWER_WAIT_S
 from sinks.ddl import APPLIED_TABLE, IDENTITY
 from sinks.ddl_shape import literal
 
@@ -27,6 +30,7 @@ Partition = tuple[str, str, int]  # epoch, topic, partition
 
 PROGRESS_TABLE: Final = "sink_progress"
 INTENTS_TABLE: Final = "sink_intents"
+_POLL_S, _POLL_MAX_S = 0.002, 0.5  # between two looks at what is being deleted
 _ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
 ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})  # topics of blocks that become final
 # without the incarnation; and without a backslash, which the port takes for no query with quoted names
@@ -229,11 +233,27 @@ def publication(identity: Identity) -> str:
 
 
 def delete_rows(client: Client, table: str, condition: str) -> int:
-    """Delete the rows of `table` under `condition` and wait until they are gone; how many there were."""
-    count = int(client.query(f"SELECT count() FROM {table} WHERE {condition}").result_rows[0][0])
+    """Delete the rows of `table` under `condition` and wait until they are gone; how many there were.
+
+    Raises OperationalError after ANSWER_WAIT_S: ClickHouse itself would wait for ever where a full disk has no place
+    for a part without them. It deletes them once it can, and of rows that are written later none.
+    """
+    count = left = _count(client, table, condition)
     if count:
-        client.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 2")
+        client.command(f"ALTER TABLE {table} DELETE WHERE {condition} SETTINGS mutations_sync = 0")
+    began, pause = time.monotonic(), _POLL_S
+    while left := left and _count(client, table, condition):
+        if time.monotonic() - began > ANSWER_WAIT_S:
+            raise OperationalError(
+                f"{table}: {left} rows to be deleted are still there after {ANSWER_WAIT_S} s; is the disk full?"
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _POLL_MAX_S)
     return count
+
+
+def _count(client: Client, table: str, condition: str) -> int:
+    return int(client.query(f"SELECT count() FROM {table} WHERE {condition}").result_rows[0][0])
 
 
 def origin_range(intent: Intent) -> str:

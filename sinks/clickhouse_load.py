@@ -18,17 +18,13 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from schemas.codec import Codec, body
 from schemas.registry import Registry, WireError
 from sinks import ddl
-from sinks.clickhouse_client import STAGE_TABLE, fault_code, one_line
+from sinks.clickhouse_client import STAGE_TABLE, of_data, one_line
 from sinks.clickhouse_commits import Identity, delete_rows
 from sinks.container import Body, ContainerWriter
 from sinks.ddl_shape import literal
 from sinks.sink import HistoryMessage, Refused
 
 CONTAINER_BYTES_MAX: Final = 32 << 20
-# ClickHouse's error codes that speak of the data at hand; for any other nothing is refused, the sink stops.
-DATA_FAULTS: Final = frozenset(
-    {6, 26, 27, 32, 33, 36, 38, 41, 53, 69, 70, 72, 117, 128, 131, 173, 321, 349, 407, 467, 673, 691, 1001}
-)
 
 
 @dataclass(frozen=True)
@@ -123,7 +119,7 @@ class Loader:
             for table in plan.inserts.keys() & {table for table, _, _ in counted}:
                 self._client.command(plan.inserts[table])
         except ClickHouseError as fault:
-            if fault_code(fault) not in DATA_FAULTS:
+            if not of_data(fault):
                 raise
             self._delete(epoch, topic, good)
             if len(good) == 1:
@@ -145,7 +141,7 @@ class Loader:
         try:
             self._stage(plan, epoch, group)
         except ClickHouseError as fault:
-            if fault_code(fault) not in DATA_FAULTS:
+            if not of_data(fault):
                 raise
             if len(group) == 1:
                 return [], [self._refusal(group[0].message, fault)]

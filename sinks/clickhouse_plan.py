@@ -264,7 +264,7 @@ def _view_steps(
     }
     for view in in_order(views):
         read = sorted(set(_WORD.findall(view.select)) & set(marks))
-        mark = marks[view.name] = _hash(view.select, view.doc, *(marks[name] for name in read))
+        mark = marks[view.name] = _hash(view.flat, view.doc, *(marks[name] for name in read))
         there = found.get(view.name)
         if there is not None and there.engine != view.engine:
             wanted = f"a {view.engine.lower()} of that name is wanted"

@@ -41,6 +41,9 @@ from sinks.offchain_store import (
 
 ROUNDS_MAX: Final = 16
 """How often an event is planned anew because another process was faster on the same authorization."""
+KNOWN_MAX: Final = (
+    100_000  # accounts remembered as open: one a position, an escrow; others are opened once more
+)
 WAVE_MAX: Final = 2000
 
 
@@ -165,6 +168,8 @@ class OffchainBooks:
         for ref in needed if self._again else made:
             place = needed[ref]
             wave.opened[place] = (*wave.opened.get(place, ()), ref)
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
         self._known.update(needed)
 
     def _read(self, wave: _Wave, place: int, plan: Plan, results: Sequence[Result]) -> None:

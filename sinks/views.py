@@ -36,10 +36,15 @@ class View:
         return "Dictionary" if self.columns else "View"
 
     @property
+    def flat(self) -> str:
+        """The SELECT with the views that have parameters in line, each of which ClickHouse would prepare twice more."""
+        return _flat(self.select)
+
+    @property
     def sql(self) -> str:
         """Statement that makes the view what it is here."""
         if not self.columns:
-            return f"CREATE OR REPLACE VIEW {self.name} AS\n{self.select}"
+            return f"CREATE OR REPLACE VIEW {self.name} AS\n{self.flat}"
         query = self.select.replace("\\", "\\\\").replace("'", "\\'")
         return (
             f"CREATE OR REPLACE DICTIONARY {self.name} ({self.columns}) PRIMARY KEY {self.columns.split()[0]}\n"
@@ -60,12 +65,16 @@ def inline(name: str, **values: str) -> str:
     """
     (view,) = (view for view in views() if view.name == name)
     select = _PARAMETER.sub(lambda told: values.get(told[1], told[0]), view.select)
+    return f"(\n{_flat(select)}\n)"
+
+
+def _flat(select: str) -> str:
     for inner in views():
         if inner.parameters:
             select = re.sub(
                 rf"\b{inner.name}\(([^()]*(?:\([^()]*\)[^()]*)*)\)", partial(_inner, inner), select
             )
-    return f"(\n{select}\n)"
+    return select
 
 
 def _inner(view: View, call: re.Match[str]) -> str:

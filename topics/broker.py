@@ -37,7 +37,7 @@ REPLICAS_MAX = 3
 _TOPIC_OVERRIDE = 1  # DescribeConfigs: source DYNAMIC_TOPIC_CONFIG
 _TOPIC_EXISTS = 36
 _PRODUCER_TIMEOUT_MS = 60_000
-_TAIL_WAIT_MS = 300
+_TAIL_POLL_MS, _TAIL_WAIT_S = 100, 30.0
 _RETRY_S = 0.1
 _REFUSED = -1  # UNKNOWN_SERVER_ERROR: how Tansu says no
 
@@ -205,21 +205,25 @@ async def topic_epochs(url: str, names: Iterable[str]) -> dict[str, str]:
 
 
 async def true_ends(url: str, told: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    """Next offset of each partition, found by reading on from what `end_offsets` told.
+    """Next offset of each partition: the high watermark of the broker's answer to who reads on from `told`.
 
-    For the embedded broker, whose answer is the base of the last batch. Raises BrokerError.
+    For the embedded broker, whose `end_offsets` tells the base of the last batch. Raises BrokerError.
     """
-    ends = {TopicPartition(*place): max(0, offset) for place, offset in told.items()}
+    starts = {TopicPartition(*place): max(0, offset) for place, offset in told.items()}
+    ends: dict[TopicPartition, int] = {}
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers(url), enable_auto_commit=False)
     try:
         await consumer.start()
-        consumer.assign(list(ends))
-        for partition, offset in ends.items():
+        consumer.assign(list(starts))
+        for partition, offset in starts.items():
             consumer.seek(partition, offset)
-        while batches := await consumer.getmany(timeout_ms=_TAIL_WAIT_MS):
-            ends |= {partition: messages[-1].offset + 1 for partition, messages in batches.items()}
-    except KafkaError as cause:
-        raise BrokerError(url, cause) from cause
+        async with asyncio.timeout(_TAIL_WAIT_S):
+            while len(ends) < len(starts):
+                await consumer.getmany(timeout_ms=_TAIL_POLL_MS)
+                ends = {place: end for place in starts if (end := consumer.highwater(place)) is not None}
+    except (KafkaError, TimeoutError) as cause:
+        detail = cause if str(cause) else f"no end of some partition within {_TAIL_WAIT_S:g} s"
+        raise BrokerError(url, detail) from cause
     finally:
         await consumer.stop()
     return {(partition.topic, partition.partition): end for partition, end in ends.items()}

@@ -129,6 +129,8 @@ def _topic(schema: Schema, chains: int) -> Topic:
     }
     if retention == _FOR_EVER:
         config["retention.bytes"] = _FOR_EVER  # a broker's size limit would end "for ever"
+    if "max_compaction_lag_ms" in attribute:  # Kafka's own default is never
+        config["max.compaction.lag.ms"] = str(attribute["max_compaction_lag_ms"])
     return Topic(
         name=schema.topic_name,
         partitions=chains if by_chain else int(attribute["partitions"]),

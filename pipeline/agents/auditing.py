@@ -153,9 +153,10 @@ class Auditing:
             books, no_books = self._books()
             if books is not None:
                 stack.callback(books.close)
-            after = {} if whole else audited_to(ask)
+            audited = audited_to(ask)
             asked = Asked(
-                after=after,
+                after={} if whole else audited,
+                audited=audited,
                 no_books=no_books,
                 new=not whole,
                 commits=0 if whole else COMMITS,

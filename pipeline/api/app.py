@@ -40,6 +40,8 @@ from pipeline.api.limits import (
     Buckets,
     Held,
     Left,
+    Networks,
+    client_host,
     key_policy,
     place_of,
 )
@@ -102,6 +104,7 @@ class Gate:
     direct: Mapping[tuple[str, str], Handler] = field(default_factory=dict)  # (method, path)
     buckets: Buckets = field(default_factory=Buckets)
     told: Callable[[int, float], None] = lambda status, seconds: None  # each answer
+    proxies: Networks = ()  # whose X-Forwarded-For is believed
     held: Held = field(init=False)
     in_flight: int = 0
 
@@ -114,6 +117,8 @@ class Gate:
             await self.app(scope, receive, send)
         elif scope["type"] == "http":
             self.in_flight += 1
+            if scope["method"] == "HEAD":  # uvicorn, which knows it as HEAD, leaves the body out
+                scope = {**scope, "method": "GET"}
             try:
                 await _Exchange(self, scope, send).run(receive)
             finally:
@@ -133,15 +138,20 @@ class Gate:
         if client is not None:
             state["client"] = client
             return self.buckets.take(key_policy(client), client.id)
-        where = scope.get("client")
         policy = HOOK if path.startswith(HOOKS) else ADDRESS
-        left = self.buckets.take(policy, place_of(where[0]) if where else "")
+        left = self.buckets.take(policy, self._place(scope))
         if given is not None and left.allowed:
             state["refused"] = ApiError(
                 401, "unauthorized", "this API key is unknown or revoked, or not sent as `Authorization: Bearer <key>`",
                 WWW_Authenticate="Bearer",
             )  # fmt: skip
         return left
+
+    def _place(self, scope: Scope) -> str:
+        """The address that a request without a key counts for."""
+        peer = scope.get("client")
+        forwarded = (value for name, value in scope["headers"] if name == b"x-forwarded-for")
+        return place_of(client_host(peer[0], forwarded, self.proxies)) if peer else ""
 
     def _client(self, given: bytes) -> Client | None:
         scheme, _, text = given.decode("latin-1").partition(" ")
@@ -238,7 +248,13 @@ async def read_body(request: Request) -> bytes:
 
 
 def content_type(request: Request, *known: str) -> str:
-    """Which of the known types the body is of. Raises ApiError 415."""
+    """Which of the known types the body is of, as it is. Raises ApiError 415."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise ApiError(
+            415, "unsupported_media_type", f"send the body as it is, not in {coding[:40]!a}", "Content-Encoding",
+            Accept_Encoding="identity",
+        )  # fmt: skip
     given = request.headers.get("content-type", "")
     name, _, parameters = given.partition(";")
     kind = name.strip().lower()

@@ -1,6 +1,7 @@
 """What a request may take: rate, size, time. Refusals are answers, never surprises.
 
-Rates are token buckets: one a key, one a client address (IPv6: its /64) where no key is sent. Every answer says what
+Rates are token buckets: one a key, one a client address (IPv6: its /64; behind a trusted proxy the one that this names)
+where no key is sent. Every answer says what
 is left (`RateLimit`, `RateLimit-Policy`: IETF draft-ietf-httpapi-ratelimit-headers-10). A body is counted as it
 comes, so a missing or wrong Content-Length changes nothing; what is held of all bodies together is bounded too.
 Requests that come too slowly are ended: headers by the protocol, bodies by the reader.
@@ -11,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, MutableMapping
-from ipaddress import IPv6Address
+from collections.abc import Callable, Iterable, MutableMapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -34,6 +35,7 @@ IN_FLIGHT_MAX: Final = 2000  # requests at once
 HELD_BODIES: Final = 32  # of the largest size, at once
 
 Receive = Callable[[], Any]
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 class Policy(NamedTuple):
@@ -106,13 +108,52 @@ HOOK: Final = Policy("webhook", HOOK_RATE)
 
 def place_of(host: str) -> str:
     """What counts as one address: an IPv6 host owns its whole /64."""
-    if ":" not in host:
-        return host
+    address = _address(host)
+    if address is None or isinstance(address, IPv4Address):
+        return host if address is None else str(address)
+    return f"{int(address) >> 64:x}::/64"
+
+
+def read_networks(text: str) -> Networks:
+    """Addresses and networks, comma-separated. Raises ValueError saying which one is none, in one line."""
+    found = []
+    for one in filter(None, map(str.strip, text.split(","))):
+        try:
+            found.append(ip_network(one))
+        except ValueError as error:
+            raise ValueError(f"{error}; name addresses and networks, e.g. 10.0.0.7,10.1.0.0/16") from None
+    return tuple(found)
+
+
+def client_host(peer: str, forwarded: Iterable[bytes], trusted: Networks) -> str:
+    """Whose request it is, judged from the nearest hop: each trusted proxy is believed the address that it came from.
+
+    `peer`: who has connected; `forwarded`: the request's X-Forwarded-For headers. Whatever stands before the first
+    address that is no trusted proxy's anybody can have written.
+    """
+    if not trusted:
+        return peer
+    hops = [hop for line in forwarded for hop in line.decode("latin-1").split(",")]
+    host, address = peer, _address(peer)
+    while hops and address is not None and any(address in network for network in trusted):
+        address = _address(_without_port(hops.pop().strip()))
+        host = host if address is None else str(address)
+    return host
+
+
+def _without_port(hop: str) -> str:
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
+
+
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """None for what is none; an IPv4 address that an IPv6 socket shows is one of IPv4."""
     try:
-        number = int(IPv6Address(host.partition("%")[0]))
+        address = ip_address(host)
     except ValueError:
-        return host
-    return f"{number >> 64:x}::/64"
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 class Held:

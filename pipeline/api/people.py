@@ -6,12 +6,17 @@ write-ahead log, so that nothing stays in the file's free pages): never in the i
 Erasing deletes here first, then tells the tombstone; until Kafka has acknowledged it the person's reference, and
 nothing else, is remembered, so that an erasure outlives a broker that is away. A broker that forgets is told everything
 anew at start.
+
+Kafka compacts closed segments alone, and closes one only when something is appended to it: in a quiet partition what
+was erased would stay for ever. So until the topic's `max.compaction.lag.ms` has passed since the last change, an empty
+tombstone goes to every partition every hour: what was erased or replaced is gone two hours after that time at most.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import re
 import sqlite3
 import time
@@ -28,11 +33,16 @@ from starlette.responses import Response
 from pipeline.api.app import JSON, content_type, json_response, read_body
 from pipeline.api.client import READ, ROOT, SERVICE, WRITE, ApiError, Client, required
 from schemas.codec import Codec
+from schemas.loader import by_topic
 from topics.broker import BrokerError
 from topics.envelope import Outgoing, outgoing
 
 TOPIC: Final = "people.data.v1"
 LOCK_AGAIN_S: Final = 0.005
+EVERY_S: Final = 30.0
+CLOSE_EVERY_MS: Final = 3_600_000
+NOBODY: Final = b"0" * 32
+"""Key of the tombstones that close segments; a person's is made by chance."""
 DATA_MAX: Final = 256 << 10
 PERSON: Final = re.compile(r"[A-Za-z0-9]{16,64}")
 KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -41,9 +51,18 @@ CREATE TABLE IF NOT EXISTS people (
   person TEXT PRIMARY KEY, kind TEXT NOT NULL, at_ms INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS untold (person TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS told_to (one INTEGER PRIMARY KEY CHECK (one = 1), epoch TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS closing (
+  one INTEGER PRIMARY KEY CHECK (one = 1), changed_ms INTEGER NOT NULL, closed_ms INTEGER NOT NULL);
 """
+_UNTOLD: Final = "INSERT OR REPLACE INTO untold VALUES (?)"
+_CHANGED: Final = """
+INSERT INTO closing VALUES (1, ?, 0) ON CONFLICT DO UPDATE
+SET changed_ms = excluded.changed_ms, closed_ms = min(closed_ms, excluded.changed_ms)
+"""  # a clock may have gone back
 Publish = Callable[[Sequence[Outgoing]], Awaitable[object]]
 """Until every message is acknowledged. Raises BrokerError."""
+
+log = logging.getLogger(__name__)
 
 
 class Person(NamedTuple):
@@ -83,17 +102,20 @@ class PeopleStore:
 
     def put(self, person: Person) -> None:
         """Replace what is known; to be told."""
-        self._both("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", person, person.person)
+        self._write(
+            ("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", person), (_UNTOLD, (person.person,))
+        )
 
     def erase(self, person: str) -> None:
         """Nothing is known any more; to be told."""
-        self._both("DELETE FROM people WHERE person = ?", (person,), person)
+        self._write(("DELETE FROM people WHERE person = ?", (person,)), (_UNTOLD, (person,)))
 
-    def _both(self, sql: str, values: Sequence[Any], person: str) -> None:
+    def _write(self, *statements: tuple[str, Sequence[Any]]) -> None:
+        """All of them, or none."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.execute(sql, values)
-            self._db.execute("INSERT OR REPLACE INTO untold VALUES (?)", (person,))
+            for sql, values in statements:
+                self._db.execute(sql, values)
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -104,9 +126,18 @@ class PeopleStore:
         row = self._db.execute("SELECT * FROM people WHERE person = ?", (person,)).fetchone()
         return None if row is None else Person(*row)
 
-    def told(self, person: str) -> None:
-        """Kafka has it."""
-        self._db.execute("DELETE FROM untold WHERE person = ?", (person,))
+    def told(self, person: str, now_ms: int) -> None:
+        """Kafka has it; what it had before is to be closed away."""
+        self._write(("DELETE FROM untold WHERE person = ?", (person,)), (_CHANGED, (now_ms,)))
+
+    def to_close(self, now_ms: int, lag_ms: int) -> bool:
+        """Whether segments are to be closed now: once in CLOSE_EVERY_MS until `lag_ms` after the last change."""
+        row = self._db.execute("SELECT changed_ms, closed_ms FROM closing").fetchone()
+        return row is not None and row[1] <= row[0] + lag_ms and now_ms >= row[1] + CLOSE_EVERY_MS
+
+    def closed(self, now_ms: int) -> None:
+        """That was done."""
+        self._db.execute("UPDATE closing SET closed_ms = ?", (now_ms,))
 
     def untold(self) -> list[str]:
         """Persons whose last change Kafka may not have."""
@@ -115,10 +146,10 @@ class PeopleStore:
     def all_untold(self, epoch: str) -> None:
         """Everything is to be told, unless this incarnation of the topic is the one that was told."""
         if self._db.execute("SELECT epoch FROM told_to").fetchone() != (epoch,):
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT OR IGNORE INTO untold SELECT person FROM people")
-            self._db.execute("INSERT OR REPLACE INTO told_to VALUES (1, ?)", (epoch,))
-            self._db.execute("COMMIT")
+            self._write(
+                ("INSERT OR IGNORE INTO untold SELECT person FROM people", ()),
+                ("INSERT OR REPLACE INTO told_to VALUES (1, ?)", (epoch,)),
+            )
 
     def close(self) -> None:
         """Let go of the file."""
@@ -132,6 +163,8 @@ class People:
     def __init__(self, store: PeopleStore, codec: Codec, publish: Publish) -> None:
         self._store, self._codec, self._publish = store, codec, publish
         self._lock = asyncio.Lock()
+        declared = by_topic()[TOPIC].topic
+        self._lag_ms, self._partitions = declared["max_compaction_lag_ms"], declared["partitions"]
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator[None]:
@@ -149,6 +182,26 @@ class People:
             self._store.all_untold(epoch)
             for person in self._store.untold():
                 await self._tell(person)
+
+    async def run(self) -> None:
+        """For ever: what could not be told is told, what is no more known is closed away."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.tick(_now_ms())
+            except Exception as error:  # an erasure must not be forgotten, whatever it is
+                log.warning("personal data: %s: %s; it is tried again", type(error).__name__, error)
+
+    async def tick(self, now_ms: int) -> None:
+        """What `run` does each time. Raises BrokerError, sqlite3.Error."""
+        async with self._alone():
+            for person in self._store.untold():
+                await self._tell(person)
+            if self._store.to_close(now_ms, self._lag_ms):
+                await self._publish(
+                    [Outgoing(TOPIC, NOBODY, None, (), part) for part in range(self._partitions)]
+                )
+                self._store.closed(now_ms)
 
     def get(self, person: str) -> Person | None:
         """What is known, None for nothing."""
@@ -168,7 +221,7 @@ class People:
 
     async def _tell(self, person: str) -> None:
         await self._publish([self._message(person)])
-        self._store.told(person)
+        self._store.told(person, _now_ms())
 
     def _message(self, person: str) -> Outgoing:
         known = self._store.get(person)
@@ -191,7 +244,7 @@ def people_router(people: People) -> APIRouter:
     async def put(request: Request) -> Response:
         person = _person(request, WRITE)
         content_type(request, JSON)
-        known = read_person(person, await read_body(request), int(time.time() * 1000))
+        known = read_person(person, await read_body(request), _now_ms())
         await _told(people.put(known))
         return json_response(200, _shown(known))
 
@@ -214,6 +267,10 @@ async def _told(work: Awaitable[None]) -> None:
             "done here; the topic is told when the broker is back: ask again",
             Retry_After="5",
         ) from None
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _person(request: Request, what: str) -> str:

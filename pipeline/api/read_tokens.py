@@ -10,6 +10,7 @@ import orjson
 from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import ClickHouse
 from pipeline.api.read_models import iso, of_cursor, to_cursor
+from pipeline.domain.tokens.types import BUILT_IN
 
 Row = dict[str, Any]
 _OF_ACCOUNT: Final = """
@@ -54,7 +55,7 @@ class TokenReads:
         """By token type, with what people are told of the type."""
         held, _ = await self._of(account_id, "balance", "", MANY, None)
         rows = await self._clickhouse.rows(_TYPES, {})
-        types = {row["id"]: orjson.loads(row["value"]) for row in rows if row["value"]}
+        types = {**BUILT_IN, **{row["id"]: orjson.loads(row["value"]) for row in rows if row["value"]}}
         found = []
         for value in held:
             kind = types.get(value["token_type"], {})

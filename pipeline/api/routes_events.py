@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -216,7 +217,7 @@ def header_key(request: Request, name: str) -> str | None:
 def parsed(body: bytes) -> Any:
     """A body's JSON value. Raises ApiError 400."""
     try:
-        return parse_json(body)
+        return parse_json(body.removeprefix(BOM_UTF8))
     except FieldFault as fault:
         raise not_json(fault) from None
 
@@ -231,7 +232,7 @@ def several(body: bytes, kind: str) -> list[Any]:
     if kind == NDJSON:
         if body.count(b"\n") > 2 * BATCH_MAX:
             raise too_many()
-        return bounded(list(parse_lines(body)))
+        return bounded(list(parse_lines(body.removeprefix(BOM_UTF8))))
     value = parsed(body)
     if not isinstance(value, list):
         raise ApiError(422, "invalid", "a batch is a JSON array of events; one event goes to …/events")

@@ -9,8 +9,9 @@ once: who comes when all are taken is told to come again.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import orjson
@@ -21,9 +22,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from pipeline.api import read_models as models
-from pipeline.api.client import ROOT, ApiError, required
+from pipeline.api.client import ROOT, ApiError, current, required
 from pipeline.api.read_clickhouse import ClickHouse
-from pipeline.api.reads import GAS_READ, reads_gas
+from pipeline.api.reads import GAS_READ, POSITIONS_READ, reads_gas
 from pipeline.reports import compliance, gas, provenance
 from pipeline.reports.files import header
 from pipeline.reports.question import WORD_MAX, BadQuestion, Report, period
@@ -31,6 +32,7 @@ from sinks.raw_format import exactly
 
 ROWS_MAX: Final = 1000
 DOWNLOADS_MAX: Final = 2
+DESCRIBED_S: Final = 30.0  # a report's columns are asked again, for a newer release may have changed a view
 _TYPES: Final = {
     "csv": "text/csv; charset=utf-8; header=present",
     "jsonl": "application/x-ndjson",
@@ -101,10 +103,19 @@ class ReportReads:
 
     clickhouse: ClickHouse
     downloads: asyncio.Semaphore
+    _described: dict[str, tuple[float, dict[str, str]]] = field(default_factory=dict)  # SQL → when, columns
+
+    async def _types(self, report: Report) -> dict[str, str]:
+        """Column → type, whatever the parameters are; asked once in DESCRIBED_S: it costs as much as the answer."""
+        found = self._described.get(report.sql)
+        if found is None or time.monotonic() - found[0] > DESCRIBED_S:
+            types = await self.clickhouse.columns(report.sql, report.parameters)
+            found = self._described[report.sql] = (time.monotonic(), types)
+        return found[1]
 
     async def rows(self, report: Report) -> tuple[list[Row], bool]:
         """(the first ROWS_MAX rows, whether there are more)."""
-        types = await self.clickhouse.columns(report.sql, report.parameters)
+        types = await self._types(report)
         sql = f"{exactly(report.sql, types)}\nLIMIT {ROWS_MAX + 1}"
         blocks = self.clickhouse.stream(sql, report.parameters, "JSONEachRow")
         found = [orjson.loads(line) for line in b"".join([block async for block in blocks]).splitlines()]
@@ -125,7 +136,7 @@ class ReportReads:
             raise ApiError(503, "busy", "too many downloads are under way; try again", Retry_After="5")
         await self.downloads.acquire()
         try:
-            types = await self.clickhouse.columns(report.sql, report.parameters)
+            types = await self._types(report)
             sql, kind = exactly(report.sql, types), compliance.FORMATS[fmt][0]
             blocks = self.clickhouse.stream(sql, report.parameters, kind)
             first = await anext(blocks, b"")
@@ -219,12 +230,19 @@ def _provenance(router: APIRouter, reads: ReportReads) -> None:
     ) -> Response:  # fmt: skip
         """The whole story of an asset: its key (<chain>/nft:…), its id on `chain`, or its id in an application.
 
-        Rows of gas are left out but for scope gas:read.
+        Rows of gas are left out but for scope gas:read. For scope positions:read also that of a position, or of an
+        asset of S1 over all its positions.
         """
         may = reads_gas(request)
-        for key in _asked(lambda: provenance.meanings(asset, chain)):
-            known, _ = await reads.rows(provenance.known(key))
-            report = provenance.provenance(key, gas=may, applications=bool(known))
+        keys = _asked(lambda: provenance.meanings(asset, chain))
+        client = current(request)
+        private = client is not None and client.may(POSITIONS_READ)
+        for key in [*keys, None] if private else keys:
+            if key is None:
+                key, report = asset, provenance.of_positions(asset)
+            else:
+                known, _ = await reads.rows(provenance.known(key))
+                report = provenance.provenance(key, gas=may, applications=bool(known))
             rows, more = await reads.rows(report)
             if rows and format == "json":
                 told = {"asset": key, "gas_left_out": not may, "rows": rows, "truncated": more}

@@ -21,6 +21,13 @@ _ROWS: Final = (
     AppType(
         "USER_REGISTERED", "user_registered", registry.user_registered, checks.user_registered, service=True
     ),
+    AppType(
+        "USER_ADDRESSES_CHANGED",
+        "user_addresses_changed",
+        registry.user_addresses_changed,
+        checks.user_addresses_changed,
+        service=True,
+    ),
     AppType("APP_REGISTERED", "app_registered", registry.app_registered, checks.app_registered, service=True),
     AppType(
         "ASSET_REGISTERED",

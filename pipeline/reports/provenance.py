@@ -1,7 +1,8 @@
 """The story of any asset: what there is of it on chains and in applications, in the order it happened. Pure.
 
 An asset is named by its key (<chain>/nft:…, <chain>/erc721:…, <chain>/mpt:…), by its NFTokenID or MPT issuance id on
-the chain that is looked at, or by its id in an application. What a name may mean is asked in that order.
+the chain that is looked at, or by its id in an application. What a name may mean is asked in that order. Assets and
+positions of S1 have a story of their own, `of_positions`.
 """
 
 from __future__ import annotations
@@ -68,6 +69,11 @@ def provenance(key: str, gas: bool = True, applications: bool = True) -> Report:
     view = "provenance" if applications else "chain_provenance"
     select = f"SELECT * FROM {view}(asset = {{asset:String}})"
     return Report(select if gas else f"{select} WHERE type NOT IN {GAS_TYPES}", {"asset": key})
+
+
+def of_positions(name: str) -> Report:
+    """The story of a position of S1, or of an asset of S1 over all its positions; no rows where there is none."""
+    return Report("SELECT * FROM position_provenance(position = {asset:String})", {"asset": name})
 
 
 def recomputed(key: str) -> dict[str, Report]:

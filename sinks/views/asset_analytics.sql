@@ -22,5 +22,5 @@ SELECT
   sumMapIf(map(currency, a.gas_required), startsWith(type, 'INTERNAL_GAS')) AS gas_required,
   sumMapIf(map(currency, a.gas_paid_by_treasury), startsWith(type, 'INTERNAL_GAS')) AS gas_paid_by_treasury
 FROM activity_sums AS a
-WHERE type NOT IN ('USER_REGISTERED', 'APP_REGISTERED', 'ASSET_REGISTERED', 'CHAIN_OBSERVED')
+WHERE type NOT IN ('USER_REGISTERED', 'USER_ADDRESSES_CHANGED', 'APP_REGISTERED', 'ASSET_REGISTERED', 'CHAIN_OBSERVED')
 GROUP BY day, app_id

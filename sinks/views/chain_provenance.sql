@@ -11,21 +11,21 @@ WITH
   )
 SELECT
   chain, chain_number, block, time, transaction_index, change_index, hash, type, action, from_owner, to_owner, amount,
-  change, locked, uri, finality,
-  if(s.block_hash != '' OR hash = '', s.block_hash, max(s.block_hash) OVER (PARTITION BY hash)) AS block_hash,
-  source, token_key AS about, '' AS event_id, '' AS app_id, CAST(NULL AS Nullable(String)) AS user_id, '' AS detail,
-  toUInt8(finality = 'final' AND (chain_number, block, s.block_hash) IN (
-    SELECT v.chain_number, v.block, ifNull(v.block_hash, '')
-    FROM verdicts AS v
-    LEFT JOIN (
-      SELECT chain_number, block, last_block FROM verdicts
-      WHERE outcome = 'verified' AND last_block > block AND block IN (
-        SELECT greatest(run, verified_up_to + 1) FROM verdicts
-        WHERE outcome != 'verified' AND block IN (SELECT block FROM token_blocks)
+  change, locked, uri, finality, block_hash, source, token_key AS about,
+  '' AS event_id, '' AS app_id, CAST(NULL AS Nullable(String)) AS user_id, '' AS detail,
+  toUInt8(finality = 'final' AND (chain_number, block, block_hash) IN (
+    SELECT chain_number, block, ifNull(v.block_hash, '')
+    FROM (
+      SELECT *, maxIf(last_block, outcome = 'verified' AND last_block > block) OVER (
+        PARTITION BY chain_number, if(block = last_block, greatest(run, verified_up_to + 1), block)
+      ) AS reach
+      FROM verdicts
+      WHERE block IN (
+        SELECT arrayJoin([block, greatest(run, verified_up_to + 1)]) FROM verdicts
+        WHERE block IN (SELECT block FROM token_blocks)
       )
-    ) AS r ON r.chain_number = v.chain_number AND r.block = greatest(v.run, v.verified_up_to + 1)
-    WHERE v.block = v.last_block AND if(v.outcome = 'verified', v.verified_up_to, r.last_block) >= v.block
-      AND v.block IN (SELECT block FROM token_blocks)
+    ) AS v
+    WHERE block = last_block AND if(outcome = 'verified', verified_up_to, reach) >= block
   )) AS verified,
   _topic, _partition, _offset, _epoch
 FROM (
@@ -50,10 +50,5 @@ FROM (
   ORDER BY _offset DESC
   LIMIT 1 BY chain_number, ledger_index, transaction_index, row_number
 ) AS s
-ORDER BY
-  max(time) OVER (
-    PARTITION BY chain_number ORDER BY block, transaction_index, change_index
-    ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
-  ),
-  chain_number, block, transaction_index, change_index, _offset
+ORDER BY chain_number, block, transaction_index, change_index, _offset -- a token is of one chain
 SETTINGS final = 0

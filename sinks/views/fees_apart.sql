@@ -1,5 +1,6 @@
 -- Fees that are in no roll-up, a row per transaction: those of blocks that stand but are not final yet, each once. What
 -- gas_daily and gas_report add to the roll-up.
+-- The blocks are found in evm_blocks, of which there are few: FINAL over all fees is what a question can't afford.
 -- burnt_unknown: 1 where nobody tells what part was burnt.
 -- Recompute: SELECT chain, owner, fee FROM gas_ledger FINAL WHERE finality = 'head'
 -- Example: SELECT owner, sum(fee) FROM fees_apart WHERE chain_number = 100 GROUP BY owner
@@ -10,7 +11,7 @@ SELECT
   any(g.gas_paid_by_treasury) AS gas_paid_by_treasury
 FROM gas_ledger AS g
 WHERE chain_number != 0 AND (chain_number, close_time, ledger_index) IN (
-  SELECT chain_number, close_time, ledger_index FROM gas_ledger WHERE finality = 'head'
+  SELECT chain_number, time, block_number FROM evm_blocks WHERE finality = 'head'
 )
 GROUP BY chain, chain_number, owner, close_time, ledger_index, transaction_index, branch
 HAVING argMax(g.finality != 'retracted' AND g.finality != 'final', (g.incarnation, g.finality != 'head'))

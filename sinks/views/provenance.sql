@@ -43,17 +43,18 @@ SELECT
   if(s.block_hash != '' OR hash = '', s.block_hash, max(s.block_hash) OVER (PARTITION BY hash)) AS block_hash,
   source, about, event_id, app_id, user_id, detail,
   toUInt8(chain_number = 0 OR (finality = 'final' AND (chain_number, block, s.block_hash) IN (
-    SELECT v.chain_number, v.block, ifNull(v.block_hash, '')
-    FROM verdicts AS v
-    LEFT JOIN (
-      SELECT chain_number, block, last_block FROM verdicts
-      WHERE outcome = 'verified' AND last_block > block AND block IN (
-        SELECT greatest(run, verified_up_to + 1) FROM verdicts
-        WHERE outcome != 'verified' AND block IN (SELECT block FROM token_blocks)
+    SELECT chain_number, block, ifNull(v.block_hash, '')
+    FROM (
+      SELECT *, maxIf(last_block, outcome = 'verified' AND last_block > block) OVER (
+        PARTITION BY chain_number, if(block = last_block, greatest(run, verified_up_to + 1), block)
+      ) AS reach
+      FROM verdicts
+      WHERE block IN (
+        SELECT arrayJoin([block, greatest(run, verified_up_to + 1)]) FROM verdicts
+        WHERE block IN (SELECT block FROM token_blocks)
       )
-    ) AS r ON r.chain_number = v.chain_number AND r.block = greatest(v.run, v.verified_up_to + 1)
-    WHERE v.block = v.last_block AND if(v.outcome = 'verified', v.verified_up_to, r.last_block) >= v.block
-      AND v.block IN (SELECT block FROM token_blocks)
+    ) AS v
+    WHERE block = last_block AND if(outcome = 'verified', verified_up_to, reach) >= block
   ))) AS verified,
   _topic, _partition, _offset, _epoch
 FROM (
@@ -124,8 +125,7 @@ FROM (
       FROM asset_chain_observations
     )
     WHERE has(item_names, asset_id)
-      AND arrayExists(span -> span.1 = asset_id AND at >= span.2, item_spans)
-      AND arrayExists(span -> span.1 = asset_id AND at <= span.3, item_spans)
+      AND arrayExists(span -> span.1 = asset_id AND at BETWEEN span.2 AND span.3, item_spans)
       AND event_id IN (
         SELECT event_id FROM applied_events WHERE topic = 'assets.activity.v1' AND has(item_names, key)
       )

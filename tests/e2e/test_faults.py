@@ -55,7 +55,7 @@ def kill_demo_after(data_dir, seconds):
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while _left_over(data_dir) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _left_over(data_dir), "a role or the broker outlived the demo"

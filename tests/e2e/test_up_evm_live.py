@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.supervisor import free_port
 from tests.support.anvil import Anvil, anvil_node, missing
 from tests.support.demo import tidebook
 
@@ -23,7 +24,7 @@ pytestmark = [
     pytest.mark.skipif(missing() is not None, reason=missing() or ""),
 ]
 
-WAIT_S = 120.0
+WAIT_S = 240.0
 CHAIN = """
 [[chain]]
 name = "eip155:{id}"
@@ -38,7 +39,7 @@ burns = true
 
 @contextmanager
 def up(data_dir: Path, config: Path) -> Iterator[subprocess.Popen[str]]:
-    env = {**os.environ, "TIDEBOOK_EVM_CONFIG": str(config)}
+    env = {**os.environ, "TIDEBOOK_EVM_CONFIG": str(config), "TIDEBOOK_API_PORT": str(free_port())}
     for name in ("TIDEBOOK_KAFKA_URL", "TIDEBOOK_XRPL_URLS"):
         env.pop(name, None)
     process = subprocess.Popen(
@@ -89,7 +90,8 @@ def test_up_follows_and_lag_tells_every_stage(tmp_path):
         config.write_text(CHAIN.format(id=anvil.chain_id, url=anvil.url))
         anvil.mine(12)
         with up(data_dir, config) as process:
-            until(lambda: (data_dir / "up.json").exists(), "up.json")
+            until(lambda: process.poll() is not None or (data_dir / "up.json").exists(), "up.json")
+            assert process.poll() is None, process.communicate()
             report = applied(data_dir, anvil)
             assert report["healthy"] and report["problems"] == [], report["unhealthy"]
             assert [chain["chain"] for chain in report["chains"]] == [f"eip155:{anvil.chain_id}"]
@@ -102,7 +104,7 @@ def test_up_follows_and_lag_tells_every_stage(tmp_path):
             table = tidebook("lag", "--data-dir", data_dir)
             assert f"eip155:{anvil.chain_id}" in table.out and "final" in table.out
             process.send_signal(signal.SIGTERM)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=WAIT_S)
         assert process.returncode == 0, err
         assert f"eip155:{anvil.chain_id} block {anvil.number()} (final {anvil.number('finalized')}" in out
         assert "ledger" not in out  # no XRPL chain was played

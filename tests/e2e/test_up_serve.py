@@ -13,10 +13,8 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
-from pipeline.domain.applications.apps import app_events
 from pipeline.ingest.apps_config import read_apps
 from tests.support.recorded import recorded_blocks
 from tests.support.up_life import Life, Node
@@ -94,20 +92,10 @@ def story(tx_hash: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def register(life: Life) -> None:
-    """The application of the configuration, unless `serve` has done so by itself."""
-    (body,) = app_events(read_apps(life.config))
-    if life.state("app", "cards") is None:
-        headers = {"Authorization": f"Bearer {life.key}"}
-        answer = httpx.post(f"{life.api}/v1/assets/events", json=body, headers=headers, timeout=20)
-        assert answer.status_code == 202 or "already_registered" in answer.text, answer.text
-
-
 def test_an_application_and_its_chain_through_kills_and_a_broker_that_forgets(life, node):
     _ = life.key
     life.begin()
-    register(life)
-    life.until(lambda: life.state("app", "cards"), "the application")
+    life.until(lambda: life.state("app", "cards"), "serve registers the application")
     life.until(lambda: life.state("token", TOKEN), "the token on the chain")
     accepted = []
     for key, body in story(chain_hash()):
@@ -174,10 +162,7 @@ def all_applied(life: Life, after: int) -> bool:
 
 def in_history(life: Life, event_id: str) -> bool:
     """Asked of the history role itself, where `serve` asks it too."""
-    sql = f"SELECT count() FROM asset_activity WHERE event_id = '{event_id}'"
-    answer = httpx.get(life.clickhouse, params={"query": sql}, timeout=20)
-    assert answer.status_code == 200, answer.text
-    return answer.text.strip() == "1"
+    return life.query(f"SELECT count() AS n FROM asset_activity WHERE event_id = '{event_id}'") == [{"n": 1}]
 
 
 def check_history(life: Life, accepted: list[str], observed: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def story_that_ends_in_a_reorg():
 
 
 def get(port, path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/{path}", timeout=60) as answer:
         return json.loads(answer.read())
 
 

@@ -172,7 +172,7 @@ def test_retry_after() -> None:
 def test_news_and_tags(anvil: Anvil, socket: bool) -> None:
     async def scene() -> None:
         async with pool(anvil.ws_url if socket else anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             head = await asyncio.to_thread(anvil.mine, 3)
             await until(nodes, lambda: nodes.latest == head)
             await until(nodes, lambda: _is(nodes, "finalized", head - 4))
@@ -195,7 +195,7 @@ async def _is(nodes: Nodes, tag: Any, number: int) -> bool:
 def test_large_batches_and_nodes_that_refuse_them(anvil: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         async with pool(anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             (node,) = nodes.nodes
             calls = [("eth_getBlockByNumber", (hex(i % 10), False)) for i in range(130)]
             true = await node.batch(calls)
@@ -225,7 +225,7 @@ def test_large_batches_and_nodes_that_refuse_them(anvil: Anvil, monkeypatch: pyt
 def test_headers_and_hashes(anvil: Anvil, liar: LyingRpc) -> None:
     async def scene() -> None:
         async with pool(anvil.url, liar.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             await until(nodes, lambda: len(nodes.candidates()) == 2)
             honest, lying = nodes.nodes
             true = (anvil.block(4) or {})["hash"]
@@ -236,14 +236,14 @@ def test_headers_and_hashes(anvil: Anvil, liar: LyingRpc) -> None:
                 ("wrong_block", "order"),
                 ("alter_parent", "header_hash"),
             ):
-                before = nodes.count_caught[reason]
+                before, began = nodes.count_caught[reason], time.monotonic()
                 liar.honest()
                 await until(nodes, lambda: len(nodes.candidates()) == 2)
                 liar.lie(lie, methods=["eth_getBlockByNumber"])
                 with pytest.raises(Wrong, match="block 4"):
                     await nodes.header_at(lying, 4)
                 assert await nodes.hashes_at(4) == {honest: true, lying: None}
-                assert nodes.count_caught[reason] > before and not lying.usable
+                assert nodes.count_caught[reason] > before and lying.state.distrusted_at > began
 
     asyncio.run(scene())
 
@@ -251,7 +251,7 @@ def test_headers_and_hashes(anvil: Anvil, liar: LyingRpc) -> None:
 def test_lies_about_the_head_are_outvoted_or_harmless(anvil: Anvil, liar: LyingRpc) -> None:
     async def scene() -> None:
         async with pool(liar.url, anvil.url, anvil.ws_url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             head = await asyncio.to_thread(anvil.mine)
             liar.lie("early_finality")
             await until(nodes, lambda: nodes.nodes[0].state.finalized == head)
@@ -267,7 +267,7 @@ def test_lies_about_the_head_are_outvoted_or_harmless(anvil: Anvil, liar: LyingR
         async with pool(liar.url, final_depth=3) as nodes:  # nobody contradicts it: the depth does
             liar.honest()
             liar.lie("early_finality")
-            await nodes.ready(5)
+            await nodes.ready(60)
             await until(nodes, lambda: nodes.nodes[0].state.finalized == head)
             assert await nodes.upto("finalized") == head - 3
 
@@ -319,7 +319,7 @@ def test_heads_that_a_socket_leaves_out_are_polled(anvil: Anvil, liar: LyingRpc)
 
     async def scene() -> None:
         async with pool(liar.ws_url, silence_s=0.1, finality="depth") as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             liar.lie("skip_head")
             for _ in range(3):
                 head = await asyncio.to_thread(anvil.mine)
@@ -342,7 +342,7 @@ def test_heads_that_a_socket_leaves_out_are_polled(anvil: Anvil, liar: LyingRpc)
 def test_a_silent_socket_still_polls_its_tags(anvil: Anvil, liar: LyingRpc) -> None:
     async def scene() -> None:
         async with pool(liar.ws_url, silence_s=60) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             liar.lie("skip_head")
             head = await asyncio.to_thread(anvil.mine)
             await until(nodes, lambda: _is(nodes, "finalized", head - 4))
@@ -376,7 +376,7 @@ def test_chain_ids_that_flicker_are_borne(anvil: Anvil, liar: LyingRpc) -> None:
     async def scene() -> None:
         liar.lie("other_chain", share=0.5)
         async with pool(liar.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             assert nodes.candidates() == nodes.nodes
 
     asyncio.run(scene())
@@ -386,7 +386,7 @@ def test_nodes_that_can_never_serve(anvil: Anvil) -> None:
     async def never(*urls: str) -> str:
         async with pool(*urls, chain_id=1, setting="TIDEBOOK_EVM_CONFIG (chain main)") as nodes:
             with pytest.raises(Unusable) as raised:
-                await nodes.ready(5)
+                await nodes.ready(60)
             return str(raised.value)
 
     said = asyncio.run(never(anvil.url, "ftp://user:secret@x.example"))
@@ -409,9 +409,9 @@ def test_too_many_requests(anvil: Anvil, liar: LyingRpc) -> None:
     """429 with Retry-After: not asked at all for so long, and then again."""
 
     async def scene() -> None:
-        liar.retry_after = "0.3"
+        liar.retry_after = "1.5"
         async with pool(liar.url, poll_s=0.02) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             liar.lie("too_many", times=1)
             await until(nodes, lambda: nodes.count_caught["busy"] == 1)
             (node,) = nodes.nodes
@@ -430,7 +430,7 @@ def test_rate(anvil: Anvil, liar: LyingRpc) -> None:
 
     async def scene() -> float:
         async with pool(liar.url, rate=100, poll_s=30) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             started = time.monotonic()
             for _ in range(2):
                 await nodes.nodes[0].batch([("eth_blockNumber", ())] * 20)
@@ -442,7 +442,7 @@ def test_rate(anvil: Anvil, liar: LyingRpc) -> None:
 def test_answers_without_end_are_cut(anvil: Anvil, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene() -> None:
         async with pool(anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             monkeypatch.setattr("pipeline.ingest.evm.transport.ANSWER_BYTES_MAX", 5000)
             (node,) = nodes.nodes
             with pytest.raises(TooLarge):

@@ -66,7 +66,7 @@ def test_equals_the_node(ground: Ground, level: str, socket: bool) -> None:
     async def scene() -> Counter[str]:
         left_out: Counter[str] = Counter()
         async with pool(ground.anvil.ws_url if socket else ground.anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             for name, wanted in ground.wants().items():
                 one = reader(nodes, level)
                 ranged = await one.range(0, ground.head, wanted)
@@ -90,7 +90,7 @@ def test_equals_the_node(ground: Ground, level: str, socket: bool) -> None:
 def test_checks_say_what_is_proven(ground: Ground) -> None:
     async def scene() -> None:
         async with pool(ground.anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             rich = ground.world.deployed
             for level, wanted, made in (
                 ("header", want(), {"header_hash"}),
@@ -157,7 +157,7 @@ def test_nothing_wrong_comes_through(ground: Ground, lie: str, alone: bool) -> N
     caught = {**CONTENT, **LOGS, **CARRIED}[lie]
 
     async def scene(liar: LyingRpc, nodes: Nodes) -> None:
-        await nodes.ready(5)
+        await nodes.ready(60)
         methods = ["eth_getBlockByNumber", "eth_getBlockReceipts", "eth_getLogs"] if lie in CARRIED else None
         liar.lie(lie, share=0.1 if lie == "hang" else 0.4, methods=methods)
         for _ in range(30):
@@ -190,7 +190,7 @@ def test_nothing_wrong_comes_through(ground: Ground, lie: str, alone: bool) -> N
 def test_nothing_wrong_comes_through_a_socket(ground: Ground, lie: str) -> None:
     async def scene(liar: LyingRpc) -> Counter[str]:
         async with pool(liar.ws_url, timeout_s=0.2 if lie == "hang" else 3.0) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             liar.lie(lie, share=0.03 if lie == "hang" else 0.15)
             found = await read_range(reader(nodes, "full"), 1, ground.head, want())
             assert_true(ground.anvil, found, 1)
@@ -205,7 +205,7 @@ def test_many_lies_at_once(ground: Ground) -> None:
 
     async def scene(liars: list[LyingRpc]) -> None:
         async with pool(*(liar.url for liar in liars), timeout_s=0.4) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             for liar in liars:
                 for lie in (*CONTENT, *LOGS, "html", "cut_json", "error", "drop"):
                     liar.lie(lie, share=0.04)
@@ -221,7 +221,7 @@ def test_many_lies_at_once(ground: Ground) -> None:
 def test_ranges_adapt_to_what_the_node_bears(ground: Ground) -> None:
     async def scene(liar: LyingRpc) -> None:
         async with pool(liar.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             one = reader(nodes, log_range=64)
             liar.log_range = 3
             for _ in range(3):
@@ -263,7 +263,7 @@ def test_receipts_in_other_ways(ground: Ground, monkeypatch: pytest.MonkeyPatch)
 
     async def scene(refuse: Any) -> None:
         async with pool(ground.anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             node = nodes.nodes[0]
             plain = node._result
 
@@ -300,7 +300,7 @@ def test_receipts_in_other_ways(ground: Ground, monkeypatch: pytest.MonkeyPatch)
 def test_a_block_that_is_not_there(ground: Ground) -> None:
     async def scene() -> None:
         async with pool(ground.anvil.url, ground.anvil.ws_url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             with pytest.raises(Missing):
                 await reader(nodes).block(ground.head + 1, want())
             with pytest.raises(Missing):
@@ -316,7 +316,7 @@ def test_what_no_node_can_prove_lowers_the_verdict(ground: Ground, monkeypatch: 
 
     async def scene(exceptions: tuple[str, ...]) -> Any:
         async with pool(ground.anvil.url, ground.anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             await asyncio.sleep(0.05)
             for node in nodes.nodes:
                 monkeypatch.setattr(node, "_result", _without_status(node._result))
@@ -347,7 +347,7 @@ def test_a_blob_block_needs_an_exception(tmp_path: Any) -> None:
 
     async def scene(anvil: Anvil) -> None:
         async with pool(anvil.url) as nodes:
-            await nodes.ready(5)
+            await nodes.ready(60)
             with pytest.raises(NoNode, match="transactionsRoot"):
                 await reader(nodes, "full").block(1, want())
             found = await reader(nodes, "full", ["transactions_root"]).block(1, want())

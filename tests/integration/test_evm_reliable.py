@@ -189,7 +189,7 @@ def test_a_pool_is_asked_in_the_background(chain: Chain, tmp_path: Path) -> None
 
     async def go() -> list[str]:
         async with pool(chain.anvil.url) as nodes:
-            await nodes.ready(10)
+            await nodes.ready(60)
             of = Reliability(asks_of(nodes), 20)
             of.begin([blocks], watched)
             assert of.ended(watched) == [] and all(one.reliable for one in watched)

@@ -158,7 +158,7 @@ def test_too_deep_a_reorg_is_told_and_heals_when_the_chain_comes_back(tmp_path: 
     async def work(scene: Scene) -> None:
         lost, other = await scene.does(scene.scenario.reorg, 6, 7)
         count = len(scene.told.records)
-        for _ in range(100):
+        for _ in range(1000):
             if await scene.sea.alerts("reorg_too_deep"):
                 break
             await asyncio.sleep(0.1)

@@ -74,7 +74,7 @@ class Life:
     async def applied(self, sea: EvmSea) -> None:
         """Until every role has acknowledged everything, also what the others derive."""
         quiet = 0
-        for _ in range(900):
+        for _ in range(3000):
             sea.supervisor.check()
             targets = sea.supervisor.targets()
             children = {name: sea.supervisor.children[name] for name in ROLES}
@@ -119,7 +119,7 @@ class Life:
 
 
 def holdings(port: int) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/?kind=nft", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/?kind=nft", timeout=60) as answer:
         return list(json.loads(answer.read())["holdings"])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.anvil import Anvil, anvil_node, missing
 from tests.support.evm_chain import Chain
-from tests.support.evm_fold import Fold, Follower, following
+from tests.support.evm_fold import PATIENCE_S, Fold, Follower, following
 from tests.support.evm_ingest import Recording, config, evm_sea, untrue
 from tests.support.evm_scenario import Scenario, World, build, factory_tokens
 from tests.support.evm_scene import SLOTS, Scene, run_scene, there_and_back
@@ -33,7 +33,7 @@ def test_backfill_in_both_levels_then_it_ends(tmp_path: Path) -> None:
             for level in ("header", "full"):
                 async with evm_sea(tmp_path / level) as sea, following(sea.url) as told:
                     child = await sea.ingest(config(chain, world, [anvil.url], verify=level), "--to", "30")
-                    assert await asyncio.wait_for(child.process.wait(), 60) == 0, child.last_words
+                    assert await asyncio.wait_for(child.process.wait(), PATIENCE_S) == 0, child.last_words
                     await told.until(lambda fold: fold.finalised == 30, "block 30 told")
                     await sea.equal_at(told, chain, world, 30)
                     assert untrue(told.records, chain.known) == []
@@ -219,7 +219,7 @@ def test_a_node_of_another_chain_is_refused(tmp_path: Path) -> None:
             text = config(chain, world, [anvil.url]).replace("eip155:999", "eip155:31337")
             async with evm_sea(tmp_path / "data") as sea:
                 child = await sea.ingest(text)
-                status = await asyncio.wait_for(child.process.wait(), 60)
+                status = await asyncio.wait_for(child.process.wait(), PATIENCE_S)
                 said = child.last_words
                 assert status in (1, 2) and len(said) == 1 and "999" in said[0] and "31337" in said[0], said
                 assert await sea.records("evm.blocks.v1") == []

@@ -7,7 +7,7 @@ import pytest
 from pipeline.agents.runtime import AGAIN_EXIT
 from pipeline.recorded_node import RecordedNode
 from tests.support.ingest import CODEC, LEDGERS, VERDICTS, Sea, whole_and_in_order
-from tests.support.roles import bench, drops_of, true_drops
+from tests.support.roles import PATIENCE_S, bench, drops_of, true_drops
 from tests.support.truth import RECORDED
 from topics.tail import last_message
 
@@ -18,7 +18,7 @@ LAST = 353
 
 async def ended_or(child, met):
     """True once `met`; False if the process has ended with 75 before."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not met():
             if child.process.returncode is not None:
                 assert child.process.returncode == AGAIN_EXIT, child.last_words
@@ -35,7 +35,7 @@ def test_ingest_and_roles_live_through_a_killed_broker(tmp_path, kafka, kafka_se
         ):
             books = await here.start("books")
             sea = Sea(kafka, tmp_path)
-            ingest = asyncio.create_task(sea.ingest(node, last=LAST, timeout_s=120, epoch=""))
+            ingest = asyncio.create_task(sea.ingest(node, last=LAST, timeout_s=2 * PATIENCE_S, epoch=""))
             await here.until(lambda: node.last > 160 and books.status.get("block"), "books are on their way")
             kafka_server.kill()
             await asyncio.sleep(1)

@@ -58,7 +58,7 @@ def make(folder, url, epoch, patience_s=5.0):
 
 
 @asynccontextmanager
-async def opened(folder, url, epoch="", patience_s=20.0):
+async def opened(folder, url, epoch="", patience_s=120.0):
     intake = make(folder, url, epoch, patience_s)
     await intake.start()
     try:
@@ -67,7 +67,7 @@ async def opened(folder, url, epoch="", patience_s=20.0):
         await intake.close()
 
 
-async def send(folder, url, epoch, names, patience_s=20.0):
+async def send(folder, url, epoch, names, patience_s=120.0):
     """Statuses of events that are sent at once, each alone."""
     async with opened(folder, url, epoch, patience_s) as intake:
         answers = await asyncio.gather(*[intake.submit(ROW, APP, [item(name)]) for name in names])
@@ -87,7 +87,7 @@ async def read(folder, url, epoch):
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
         while not found or found[-1].key != last.encode():
-            found.append(await asyncio.wait_for(consumer.getone(), 30))
+            found.append(await asyncio.wait_for(consumer.getone(), 120))
     finally:
         await consumer.stop()
     intake = make(folder, url, epoch)
@@ -136,7 +136,7 @@ def child(folder, url, epoch, where):
     """An intake in a process of its own that kills itself at a seam; the names that it answered with 202."""
     done = subprocess.run(
         [sys.executable, __file__, str(folder), url, epoch, where],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     return done.stdout.split()
@@ -207,8 +207,8 @@ def test_apache_kafka_gets_only_what_it_lacks_and_new_topics_get_all(tmp_path, k
             assert {answer.status for answer in away} == {503}
             assert away[0].body["error"]["reason"] == "broker_unavailable"
             await asyncio.to_thread(kafka_server.start)
-            intake._patience_s = 60
-            assert await intake.publisher.wait(TOPIC, intake.journal.last(TOPIC), 60)
+            intake._patience_s = 240
+            assert await intake.publisher.wait(TOPIC, intake.journal.last(TOPIC), 240)
             back = await intake.submit(ROW, APP, [item(name) for name in NAMES[100:]])
             assert {answer.status for answer in back} == {202}
         all_is_there_once(tmp_path, *await read(tmp_path, kafka, ""), [*NAMES, "before"])

@@ -9,7 +9,7 @@ from pipeline.domain.applications.observe import ledger_observations
 from pipeline.ingest.apps_config import read_apps
 from schemas.codec import local_codec
 from tests.support.recorded import recorded_blocks
-from tests.support.roles import bench
+from tests.support.roles import PATIENCE_S, bench
 from topics.envelope import outgoing
 from topics.tail import tail
 
@@ -117,7 +117,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path, config):
     async def scenario():
         async with bench(tmp_path / "data") as here:
             assets = await here.start_another("assets", "wrong", TIDEBOOK_APPS_CONFIG=str(config))
-            await asyncio.wait_for(assets.process.wait(), 40)
+            await asyncio.wait_for(assets.process.wait(), PATIENCE_S)
             await asyncio.wait(assets.readers)
             return assets.process.returncode, assets.last_words
 

@@ -40,7 +40,7 @@ def serving(url: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=120)
 
 
 def test_readers_beside_a_writer(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_readers_beside_a_writer(tmp_path: Path) -> None:
         def read() -> None:
             try:
                 seen = 0
-                with httpx.Client(base_url=base, timeout=30) as client:
+                with httpx.Client(base_url=base, timeout=120) as client:
                     for _ in range(ASKED):
                         found = client.get("/v1/assets/card-3").raise_for_status().json()
                         assert found["version"] >= seen and found["owner_user_id"] in ("alice", "bob")
@@ -105,7 +105,7 @@ def test_the_history_role_serves_its_folder(tmp_path: Path) -> None:
         serving_role = role(folder, port)
         await serving_role.open(None, {})
         url = f"http://127.0.0.1:{port}/?query=SELECT+count()+FROM+asset_state_versions"
-        answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=20).read())
+        answer = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=120).read())
         await serving_role.close()
         return answer
 

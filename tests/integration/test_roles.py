@@ -11,7 +11,7 @@ from pipeline.supervisor import ChildFailed
 from schemas.codec import local_codec
 from sinks.embedded_books import connect
 from tests.support.recorded import recorded_blocks
-from tests.support.roles import bench, drops_of, true_drops
+from tests.support.roles import PATIENCE_S, bench, drops_of, true_drops
 from tests.support.truth import read_truth
 from topics.envelope import Outgoing, outgoing
 
@@ -66,11 +66,12 @@ def test_a_block_that_cannot_be_read_stops_the_books_before_the_hole(tmp_path, m
             await here.publish([*messages[:30], cut, *messages[31:67]])
             first = await here.start("books")
             told = await here.until(lambda: first.status.get("stopped"), "stop")
+            await here.applied(first, TOPIC, 31)
             await asyncio.sleep(1.5)  # time for a wrong acknowledgement to be committed
             position = first.position[TOPIC]["0"]
             await here.kill("books")
             second = await here.start("books")
-            await here.until(lambda: second.status.get("ready"), "ready")
+            await here.until(lambda: second.status.get("stopped"), "the second stops too")
             await asyncio.sleep(1.0)
             return told, position, second.status
 
@@ -131,7 +132,7 @@ def test_a_defect_ends_the_process_without_a_commit(tmp_path, messages):
         async with bench(tmp_path) as here:
             await here.publish(messages[:10])
             books = await here.start("books")
-            await asyncio.wait_for(books.process.wait(), 40)
+            await asyncio.wait_for(books.process.wait(), PATIENCE_S)
             return books.process.returncode, books.status, books.last_words
 
     code, status, words = asyncio.run(scenario())
@@ -142,7 +143,7 @@ def test_a_defect_ends_the_process_without_a_commit(tmp_path, messages):
 
 
 def holding(port, asset):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/one/?asset={asset}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/one/?asset={asset}", timeout=60) as answer:
         return json.loads(answer.read())
 
 
@@ -169,7 +170,7 @@ def test_holdings_recover_after_sigkill_and_are_served(tmp_path, messages):
 
 def owners(port):
     """Owner of every NFT that exists, from the web views."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/?kind=nft", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/holdings/?kind=nft", timeout=60) as answer:
         rows = json.loads(answer.read())["holdings"]
     found = {row["asset"].partition("/nft:")[2]: row["owner"] for row in rows if row["owner"] is not None}
     for nft, owner in list(found.items())[:3]:
@@ -185,7 +186,7 @@ def test_a_role_that_ends_by_itself_is_told_by_the_supervisor(tmp_path, messages
             books = await here.start("books")
             await here.until(lambda: books.status.get("ready"), "ready")
             books.process.terminate()
-            assert await asyncio.wait_for(books.process.wait(), 30) == 0
+            assert await asyncio.wait_for(books.process.wait(), PATIENCE_S) == 0
             with pytest.raises(ChildFailed, match="role books ended with status 0"):
                 here.supervisor.check()
 

@@ -43,7 +43,7 @@ def taken(directory, states, **options):
             ]
             addresses = [Address(node.url) for node in nodes]
             pool = await stack.enter_async_context(Nodes(addresses, timeout_s=2, rate=0, silence_s=30))
-            await pool.ready(10)
+            await pool.ready(60)
             source = StateSource(pool)
             snapshot = await take_snapshot(
                 source.ask, 67, directory, refuse=source.refuse, pause_s=0.05, **options

@@ -1,8 +1,10 @@
 """The gate and the endpoints over a stand-in for the intake: who gets in, what an answer looks like, nothing else."""
 
 import asyncio
+import gzip
 import re
 import time
+from codecs import BOM_UTF8
 from contextlib import closing
 
 import orjson
@@ -13,7 +15,7 @@ from pipeline.api import app as app_module
 from pipeline.api.app import Gate, make_fastapi
 from pipeline.api.client import ApiError
 from pipeline.api.keys import Keys
-from pipeline.api.limits import ADDRESS, BATCH_MAX, Buckets
+from pipeline.api.limits import ADDRESS, BATCH_MAX, Buckets, read_networks
 from pipeline.api.routes_events import EventRoutes, Fate
 from pipeline.api.shape import Answer, refused
 from pipeline.api.webhooks import Deliveries, Webhook, sign
@@ -169,6 +171,7 @@ def test_outside_the_scope(world, key, path):
         (BODY, "text/plain", 415, "Content-Type"),
         (BODY, "application/json; charset=latin-1", 415, "Content-Type"),
         (BODY, "Application/JSON; charset=UTF-8", 202, ""),
+        (BOM_UTF8 + BODY, "application/json", 202, ""),
         (b'{"refuse":1}', "application/json", 422, "data.x"),
     ],
 )
@@ -178,6 +181,13 @@ def test_bodies_of_one(world, body, kind, status, field):
     if status != 202:
         assert got.error["field"] == field or (status == 415 and not got.error["field"])
         assert b"Traceback" not in got.body
+
+
+def test_a_body_that_is_packed(world):
+    got = world("POST", EVENTS, gzip.compress(BODY), "acme", Content_Encoding="gzip")
+    assert (got.status, got.error["field"]) == (415, "Content-Encoding")
+    assert got.headers["accept-encoding"] == "identity"
+    assert world("POST", EVENTS, BODY, "acme", Content_Encoding="Identity").status == 202
 
 
 def test_a_batch(world):
@@ -194,7 +204,8 @@ def test_a_batch(world):
 
 
 def test_lines(world):
-    got = world("POST", BATCH, BODY + b"\n\n{\n" + BODY + b"\r\n", "acme", "application/x-ndjson")
+    body = BOM_UTF8 + BODY + b"\n\n{\n" + BODY + b"\r\n"
+    got = world("POST", BATCH, body, "acme", "application/x-ndjson")
     assert got.status == 200 and [one.get("code", 202) for one in got.json["results"]] == [202, 400, 202]
     assert got.json["results"][1]["error"]["field"] == "line 3"
 
@@ -265,6 +276,23 @@ def test_rates_are_a_keys_and_an_addresses(world):
     assert answers == [200] * quota + [429]
     assert world("GET", f"/v1/events/{'a' * 32}", host="192.0.2.9").status == 200
     assert world("POST", EVENTS, BODY, Authorization="Bearer tbk_x").status == 429  # guesses are limited, too
+
+
+def test_an_address_behind_a_trusted_proxy_has_its_own_rate(world):
+    """The proxy's word counts; whoever comes without it is one address, whatever he writes."""
+    path = f"/v1/events/{'a' * 32}"
+    for proxies, expected in (((), 429), (read_networks("198.51.100.7"), 200)):
+        world.gate.proxies = proxies
+        for place in range(ADDRESS.quota):
+            assert world("GET", path, X_Forwarded_For=f"192.0.2.{place}, 192.0.2.1").status == 200
+        assert world("GET", path, X_Forwarded_For="192.0.2.1").status == 429
+        assert world("GET", path, X_Forwarded_For="192.0.2.2").status == expected
+
+
+def test_a_question_for_the_head_alone(world):
+    got = world("HEAD", f"/v1/events/{'a' * 32}")
+    assert got.status == 200 and int(got.headers["content-length"]) > 0
+    assert world("HEAD", EVENTS).headers["allow"] == "POST"
 
 
 def test_too_much_at_once(world, monkeypatch):

@@ -111,7 +111,7 @@ def broker(monkeypatch):
 
 
 @asynccontextmanager
-async def opened(folder, epoch="e1", patience_s=5.0):
+async def opened(folder, epoch="e1", patience_s=60.0):
     intake = Intake.of((ROW,), folder / "intake", folder / "applications", CODEC, "broker:1", epoch)
     intake._patience_s = patience_s
     await intake.start()
@@ -142,7 +142,7 @@ async def send(intake, *bodies, client=APP):
 
 async def messages_are(broker, count):
     """Wait until the broker has so many."""
-    for _ in range(500):
+    for _ in range(12_000):
         if len(broker.messages) >= count:
             return
         await asyncio.sleep(0.01)

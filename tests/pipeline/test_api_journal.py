@@ -161,7 +161,7 @@ def test_a_mark_without_rows_is_written_soon(tmp_path):
     async def run():
         commits = GroupCommit(journal)
         commits.mark(T, "e", 5)
-        for _ in range(200):
+        for _ in range(12_000):
             await asyncio.sleep(0.01)
             if journal.published(T, "e"):
                 break

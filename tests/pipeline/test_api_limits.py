@@ -19,8 +19,10 @@ from pipeline.api.limits import (
     Held,
     Policy,
     Protocol,
+    client_host,
     key_policy,
     place_of,
+    read_networks,
 )
 
 
@@ -81,11 +83,47 @@ def test_a_key_has_its_own_rate():
     ("host", "place"),
     [
         ("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "20010db800000000::/64"), ("fe80::1%eth0", "fe80000000000000::/64"),
-        ("::1", "0::/64"), ("not:an:address", "not:an:address"), ("", ""),
+        ("::1", "0::/64"), ("::ffff:192.0.2.1", "192.0.2.1"), ("not:an:address", "not:an:address"), ("", ""),
     ],
 )  # fmt: skip
 def test_an_address_is_a_place(host, place):
     assert place_of(host).zfill(21) == place.zfill(21) if "/" in place else place_of(host) == place
+
+
+PROXIES = read_networks("10.0.0.1, 192.168.0.0/16,2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client"),
+    [
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),  # no proxy of ours: it says what it likes
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),  # what the client wrote himself stands before
+        ("10.0.0.1", ["6.6.6.6", "198.51.100.1, 192.168.3.4"], "198.51.100.1"),  # two proxies, two headers
+        ("10.0.0.1", ["198.51.100.1:4711"], "198.51.100.1"),
+        ("2001:db8::7", ["[2001:db9::1]:4711"], "2001:db9::1"),
+        ("10.0.0.1", ["198.51.100.1, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["192.168.0.1"], "192.168.0.1"),
+        ("10.0.0.1", [", ,"], "10.0.0.1"),
+        ("unix", ["198.51.100.1"], "unix"),
+    ],
+)  # fmt: skip
+def test_a_trusted_proxy_names_the_client(peer, forwarded, client):
+    assert client_host(peer, [line.encode() for line in forwarded], PROXIES) == client
+    assert client_host(peer, [line.encode() for line in forwarded], ()) == peer
+
+
+@given(st.binary())
+def test_whatever_is_forwarded_names_somebody(line):
+    assert place_of(client_host("10.0.0.1", [line], PROXIES))
+
+
+@pytest.mark.parametrize("text", ["*", "10.0.0.1/8", "proxy.example", "10.0.0.0/33"])
+def test_a_proxy_is_an_address_or_a_network(text):
+    with pytest.raises(ValueError, match="name addresses and networks"):
+        read_networks(f"10.0.0.1,{text}")
 
 
 def body_of(parts, declared=None, most=100, held=None):

@@ -1,6 +1,7 @@
 """Personal data: told, kept, erased everywhere, and never half of it."""
 
 import asyncio
+import time
 from contextlib import closing
 
 import orjson
@@ -9,7 +10,16 @@ import pytest
 from pipeline.api.app import Gate, make_fastapi
 from pipeline.api.client import ApiError
 from pipeline.api.keys import Keys
-from pipeline.api.people import DATA_MAX, TOPIC, People, PeopleStore, Person, people_router, read_person
+from pipeline.api.people import (
+    DATA_MAX,
+    NOBODY,
+    TOPIC,
+    People,
+    PeopleStore,
+    Person,
+    people_router,
+    read_person,
+)
 from schemas.codec import Codec
 from schemas.freeze import freeze
 from schemas.loader import schemas
@@ -32,6 +42,7 @@ class Broker:
 
     def __init__(self, codec):
         self.codec, self.kept, self.told, self.away = codec, {}, [], False
+        self.closed = []
 
     async def send(self, messages):
         if self.away:
@@ -39,6 +50,9 @@ class Broker:
         for message in messages:
             assert message.topic == TOPIC
             value = message.value and self.codec.decode(message.value, TOPIC)[1]
+            if message.key == NOBODY:
+                self.closed.append(message.partition)
+                continue
             self.told.append((message.key.decode(), value))
             self.kept[message.key.decode()] = value
 
@@ -171,6 +185,47 @@ def test_a_put_that_was_not_told_is_told_later(tmp_path, codec, broker):
 
     asyncio.run(run())
     assert [person for person, _ in broker.told] == [ANN]
+
+
+def test_while_it_runs_it_tells_what_a_broker_that_was_away_has_not_heard(world, broker):
+    _, _, people = world
+
+    async def run():
+        await people.put(Person(ANN, "profile", 1, "{}"))
+        broker.away = True
+        with pytest.raises(BrokerError):
+            await people.erase(ANN)
+        with pytest.raises(BrokerError):
+            await people.tick(0)
+        broker.away = False
+        await people.tick(0)
+
+    asyncio.run(run())
+    assert broker.kept == {ANN: None}
+
+
+def test_segments_are_closed_until_a_day_after_the_last_change(world, broker):
+    """Else Kafka never compacts what was erased in a partition to which nothing else comes."""
+    _, _, people = world
+    hour, start = 3_600_000, int(time.time() * 1000)
+
+    async def closed(after_hours):
+        broker.closed = []
+        await people.tick(start + int(after_hours * hour))
+        return broker.closed
+
+    async def run():
+        assert await closed(0) == [], "nothing was ever told"
+        await people.put(Person(ANN, "profile", 1, "{}"))
+        await people.erase(ANN)
+        found = [bool(await closed(quarter / 4)) for quarter in range(4 * 30)]
+        assert [n / 4 for n, sent in enumerate(found) if sent] == [*range(26)], (
+            "each hour, once after the day"
+        )
+        await people.erase(ANN)
+        assert await closed(30) == [0, 1, 2, 3], "every partition"
+
+    asyncio.run(run())
 
 
 def test_a_broker_that_is_away_is_503(world, broker):

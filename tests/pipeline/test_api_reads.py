@@ -239,6 +239,10 @@ def test_s3_s_projections(scene: World) -> None:
         and held["PO_SHARE"] == ("40", "0")
         and held["REPUTATION"] == ("12.5", "0")
     )
+    labels = {
+        one["token_type"]: (one["visible_label"], one["regulated_flag"]) for one in balances["balances"]
+    }
+    assert labels["CREDIT"] == ("Credit", False) and labels["GOVERNANCE"] == ("Votes", False)
     (share,) = told(scene, "/v1/accounts/acc-ana/shares", "ana")["positions"]
     assert (share["token_type"], share["amount"], share["reference_id"]) == ("PO_SHARE", "40", "po-1")
     (guarantee,) = told(scene, "/v1/accounts/acc-ana/guarantees", "ana")["positions"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 
 from pipeline.catalog.assets import ASSETS
 from pipeline.domain.account import AccountCode
 from pipeline.domain.applications.event import Figures
 from pipeline.domain.applications.fold import Judged, Overlay
+from pipeline.domain.assets import state
 from pipeline.domain.assets.figures import of_applied
 from tests.support.applications import TestFold, event, fold_of
 
@@ -125,6 +127,58 @@ def test_whoever_the_chain_gives_a_pack_has_what_is_in_it(story: Story) -> None:
     story.does("PACK_OPENED", "pack", user_id="cyd")
     story.does("TRANSFERRED", "card", {"to_user_id": "bob"}, user_id="cyd")
     assert story.state("card")["parent_container_id"] is None
+
+
+def test_what_an_address_holds_goes_with_the_address(story: Story) -> None:
+    """Ann's address becomes bob's, with the pack that is in custody of the chain there and the card in it; what is in
+    custody of the application stays hers."""
+    story.asset("pack", NFT, "onchain", None)
+    for id in ("card", "mine"):
+        story.asset(id)
+    story.seen(NFT, None, ANN, TX[0])
+    story.does("PACK_CREATED", "pack", {"contents": ["card"]}, user_id="ann")
+    assert story.refused("USER_ADDRESSES_CHANGED", "bob", {"added": [ANN]}) == ("address_taken", "data.added")
+    story.does("USER_ADDRESSES_CHANGED", "ann", {"removed": [ANN], "added": [STRANGER]})
+    assert [story.state(id)["owner_user_id"] for id in ("pack", "card", "mine")] == [None, None, "ann"]
+    story.does("USER_ADDRESSES_CHANGED", "bob", {"added": [ANN]})
+    assert [story.state(id)["owner_user_id"] for id in ("pack", "card", "mine")] == ["bob", "bob", "ann"]
+    story.seen(NFT, ANN, STRANGER, TX[1])
+    assert story.state("card")["owner_user_id"] == "ann"
+    assert story.fold.state("user", "ann") == {"addresses": [STRANGER]}
+
+
+def test_of_assets_beyond_what_an_address_names_none_is_anothers(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever registers the address acts on those, too; it is not given up while it holds so many."""
+    monkeypatch.setattr(state, "NAMED_MAX", 1)
+    tokens = [f"{CHAIN}/nft:{digit * 64}" for digit in "AB"]
+    for id, token in zip(("first", "second"), tokens, strict=True):
+        story.asset(id, token, "onchain", None)
+        story.seen(token, None, STRANGER, TX[0])
+    story.does("USER_REGISTERED", "cyd", {"addresses": [STRANGER]})
+    assert [story.state(id)["owner_user_id"] for id in ("first", "second")] == ["cyd", None]
+    story.does("METADATA_UPDATED", "second", {"title": "Mine"}, user_id="cyd")
+    assert story.state("second")["owner_user_id"] == "cyd"
+    assert story.refused("USER_ADDRESSES_CHANGED", "cyd", {"removed": [STRANGER]})[0] == "too_many"
+    story.seen(tokens[1], STRANGER, BOB, TX[1])
+    story.does("USER_ADDRESSES_CHANGED", "cyd", {"removed": [STRANGER]})
+    assert [story.state(id)["owner_user_id"] for id in ("first", "second")] == [None, "bob"]
+
+
+def test_a_state_of_before_addresses_named_their_assets_is_read(story: Story) -> None:
+    """What it does not say is nobody's; the asset's owner is looked up when it is acted on."""
+    story.asset("card", NFT, "onchain", None)
+    story.seen(NFT, None, ANN, TX[0])
+    for id, user, treasury in ((ANN, "ann", False), (TREASURY, None, True)):
+        old = {"user_id": user, "treasury": treasury, "waiting": []}
+        story.fold.held["address", id] = orjson.dumps(old)
+    story.does("APP_REGISTERED", "app", {"title": "App", "treasuries": [TREASURY]})
+    assert story.refused("USER_ADDRESSES_CHANGED", "bob", {"added": [TREASURY]})[0] == "address_taken"
+    story.does("USER_ADDRESSES_CHANGED", "ann", {"removed": [ANN]})
+    assert story.refused("METADATA_UPDATED", "card", {"title": "Mine"}, user_id="ann")[0] == "not_owner"
+    story.seen(NFT, ANN, BOB, TX[1])
+    assert story.state("card")["owner_user_id"] == "bob"
 
 
 def test_a_pack_that_the_chain_burns_gives_its_content_free(story: Story) -> None:
@@ -256,6 +310,10 @@ def test_another_application_does_not_act_on_an_asset(story: Story) -> None:
         ),
         ("ONCHAIN_RECEIVE", {"to_user_id": "ann", "tx_hash": TX[1]}, "illegal_transition", "type"),
         ("METADATA_UPDATED", {}, "missing", "data.title"),
+        ("USER_ADDRESSES_CHANGED", {}, "missing", "data.added"),
+        ("USER_ADDRESSES_CHANGED", {"added": [ANN], "removed": [ANN]}, "twice", "data.removed.0"),
+        ("USER_ADDRESSES_CHANGED", {"added": [ANN]}, "unknown_user", "asset_id"),
+        ("USER_ADDRESSES_CHANGED", {"added": ["rAnn"]}, "bad_address", "data.added.0"),
     ],
 )
 def test_a_refusal_names_the_field(

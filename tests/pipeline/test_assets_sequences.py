@@ -68,6 +68,10 @@ def wild(draw: Random) -> Story:
         "ONCHAIN_BURN": {"tx_hash": tx},
         "ONCHAIN_CANCELLED": {"tx_hash": tx},
         "CHAIN_OBSERVED": {**seen, "tx_hash": tx, "amount": amount},
+        "USER_ADDRESSES_CHANGED": {
+            draw.choice(["added", "removed"]): draw.sample(HOLDERS, draw.randint(1, 2)),
+            "user": user,
+        },
     }
     type = draw.choice(list(data))
     return [(type, place, data[type])]
@@ -148,10 +152,22 @@ def traded(draw: Random) -> Story:
     return [*split, ("LISTED", place, listed), draw.choice(ends)]
 
 
+def readdressed(draw: Random) -> Story:
+    """An address is given up, and becomes another's, as a rule."""
+    user, address = draw.choice(USERS), f"{CHAIN}/r{draw.choice(USERS)}"
+    given_up: Command = (
+        "USER_ADDRESSES_CHANGED",
+        0,
+        {"removed": [address], "user": address.rpartition("/r")[2]},
+    )
+    taken: Command = ("USER_ADDRESSES_CHANGED", 0, {"added": [address], "user": user})
+    return [given_up, taken][: draw.choice([1, 2, 2])]
+
+
 def told(draw: Random, length: int) -> Iterator[tuple[Command, str]]:
     """A sequence of so many stories, with who acts: mostly a service."""
     for _ in range(length):
-        for one in draw.choice([wild, on_chain, in_units, packed, traded])(draw):
+        for one in draw.choice([wild, on_chain, in_units, packed, traded, readdressed])(draw):
             yield one, draw.choice(["", "", "", "", *USERS])
 
 
@@ -277,6 +293,8 @@ def run(world: World, place: int, type: str, data: dict[str, Any], user: str) ->
         )
     if data.pop("as_listed", False):
         data |= as_listed(world, place)
+    if type == "USER_ADDRESSES_CHANGED":
+        return world.tell(type, data.pop("user"), data)
     if "contents" in data:
         data["contents"] = [world.asset(one) for one in data["contents"]]
     return world.tell(type, world.asset(place), data, user_id=user)
@@ -324,6 +342,7 @@ def sequences(world: World, seed: int, length: int) -> None:
         check(assets, before, type)
     check_books(world)
     check_holdings(world)
+    check_addresses(world)
 
 
 def check(assets: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]], type: str) -> None:
@@ -408,6 +427,22 @@ def check_holdings(world: World) -> None:
             assert holding["owner"] == (known if managed or known else asset["onchain_holder"])
 
 
+def check_addresses(world: World) -> None:
+    """An address is one user's at most; what it holds in custody of the chain is noted there, and is that user's."""
+    users = {address: id for id, user in world.fold.states("user").items() for address in user["addresses"]}
+    assert len(users) == sum(len(user["addresses"]) for user in world.fold.states("user").values())
+    addresses = world.fold.states("address")
+    assert users == {id: one["user_id"] for id, one in addresses.items() if one["user_id"] is not None}
+    noted = {asset: id for id, one in addresses.items() for asset in one["assets"]}
+    held = {
+        id: asset["onchain_holder"] for id, asset in world.assets().items()
+        if asset["custody_type"] == "onchain" and asset["onchain_holder"] is not None and not asset["burnt"]
+    }  # fmt: skip
+    assert noted == held and not any(one["unnamed"] for one in addresses.values())
+    for id, holder in held.items():
+        assert world.assets()[id]["owner_user_id"] == users.get(holder), f"{id} is not whose {holder} is"
+
+
 def test_any_sequence_keeps_the_rules(world: World) -> None:
     world.outcomes.clear()
     sequences(world)  # type: ignore[call-arg]
@@ -415,6 +450,7 @@ def test_any_sequence_keeps_the_rules(world: World) -> None:
     wanted = {
         "TRANSFERRED", "FRACTIONED", "MERGED", "PACK_CREATED", "PACK_OPENED", "BURNED", "LISTED", "DELISTED", "SOLD",
         "ONCHAIN_SEND", "ONCHAIN_RECEIVE", "ONCHAIN_BURN", "ONCHAIN_CANCELLED", "CHAIN_OBSERVED",
+        "USER_ADDRESSES_CHANGED",
     }  # fmt: skip
     assert applied >= wanted, f"never applied: {wanted - applied}"
     assert sum(world.outcomes[type, True] for type in wanted) > 4000
@@ -450,7 +486,7 @@ def after(world: World, place: int, facts: list[Any], others: list[tuple[int, An
     """The states after facts and other events, each of which stands before the fact of its number."""
     world.begin()
     world.fold.held = {key: value for key, value in world.fold.held.items() if key == ("app", "app")}
-    treasury = {"user_id": None, "treasury": True, "waiting": []}
+    treasury = {"user_id": None, "treasury": "app", "assets": [], "unnamed": 0}
     world.fold.held["address", TREASURY] = orjson.dumps(treasury)
     prefix, code = world.prefix, world.code
     for number in range(len(facts) + 1):
@@ -468,16 +504,19 @@ def after(world: World, place: int, facts: list[Any], others: list[tuple[int, An
             said = value.decode().replace(prefix, "@").replace(code, "#").replace(code[2:], "#")
             state = {k: v for k, v in orjson.loads(said).items() if k not in BOOKKEEPING}
             if kind == "address":
-                state["waiting"] = sorted(state["waiting"])
+                state["assets"] = sorted(state["assets"])
             found[f"{kind}/{id}".replace(prefix, "@").replace(code, "#").replace(code[2:], "#")] = state
     return found
+
+
+_NOBODYS = {"user_id": None, "treasury": None, "assets": [], "unnamed": 0}
 
 
 def without_empty(states: dict[str, Any]) -> dict[str, Any]:
     """States without addresses of which nothing is known but that they exist."""
     return {
         id: state for id, state in states.items()
-        if not (id.startswith("address/") and state == {"user_id": None, "treasury": False, "waiting": []})
+        if not (id.startswith("address/") and state == _NOBODYS)
     }  # fmt: skip
 
 

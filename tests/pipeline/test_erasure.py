@@ -7,6 +7,7 @@ A topic is the list of its messages; compaction keeps the last one of each key, 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -15,6 +16,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.agents.applications import Applications, store_path
 from pipeline.agents.runtime import Message
@@ -30,7 +32,11 @@ from sinks.application_store import ApplicationReader, ApplicationStore
 from sinks.embedded_books import connect
 from sinks.offchain import OffchainBooks
 from tests.support.applications import codec, event, record_of
+from topics.apply import apply_topics
+from topics.broker import admin_of, change_config, existing_topics
 from topics.envelope import Outgoing, outgoing
+from topics.plan import ChangeConfig
+from topics.producer import Producer
 
 PEOPLE = "people.data.v1"
 CODEC = codec()
@@ -287,6 +293,56 @@ def test_nothing_personal_is_left_and_the_others_stay(ledger: Ledger) -> None:
     assert {where.split("/")[0] for where in found(ledger, JOSE)} == {PEOPLE, "people"}
     (left,) = compacted(ledger.log[PEOPLE])
     assert CODEC.decode(left.value)[1]["person"] == JOSE
+
+
+@pytest.mark.xdist_group("kafka")
+def test_apache_kafka_forgets_what_was_erased_though_nothing_else_comes(tmp_path: Path, kafka: str) -> None:
+    """With a lag of a second in place of a day: what `tick` tells closes the segment, the cleaner does the rest."""
+
+    async def forgotten() -> None:
+        await apply_topics(kafka, chains=1)
+        lag = {"max.compaction.lag.ms": "1000"}
+        producer, store = Producer(kafka), PeopleStore(tmp_path / "people.db")
+        await producer.start()
+        try:
+            async with admin_of(kafka) as admin:
+                (found,) = await existing_topics(admin, [PEOPLE])
+                assert found.config is not None and found.config["max.compaction.lag.ms"] == "86400000"
+                await change_config(admin, ChangeConfig(PEOPLE, dict.fromkeys(lag), lag))
+            people = People(store, CODEC, producer.send_many)
+            for person in (MARIA, JOSE):
+                data = orjson.dumps({**DOCUMENTS[person], "salt": SALTS[person]}).decode()
+                await people.put(Person(person, "member", T0, data))
+            await people.erase(MARIA)
+            assert await held_by(kafka, MARIA), "it is there until a segment is closed"
+            await asyncio.sleep(1.1)
+            await people.tick(time.time_ns() // 1_000_000)
+            async with asyncio.timeout(90):
+                while await held_by(kafka, MARIA):
+                    pass  # it takes its time
+            assert await held_by(kafka, JOSE)
+        finally:
+            store.close()
+            await producer.stop()
+
+    asyncio.run(forgotten())
+
+
+async def held_by(url: str, person: str) -> bool:
+    """Whether a consumer that begins at the beginning is given what is known of a person."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=url, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        places = [TopicPartition(PEOPLE, n) for n in range(4)]
+        consumer.assign(places)
+        ends, found = await consumer.end_offsets(places), False
+        for place in places:
+            while await consumer.position(place) < ends[place]:
+                read = await consumer.getmany(place, timeout_ms=200)
+                found |= any(m.key == person.encode() and m.value for m in read.get(place, ()))
+        return found
+    finally:
+        await consumer.stop()
 
 
 def test_only_the_topic_of_personal_data_forgets() -> None:

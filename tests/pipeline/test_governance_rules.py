@@ -345,6 +345,23 @@ def test_one_person_with_two_accounts_does_not_review_their_own(fold: TestFold) 
     assert refused(fold, own) == ("own_contribution", "data.reviewer")
 
 
+def test_one_person_with_two_accounts_is_one_reviewer(fold: TestFold) -> None:
+    """c1 wants two accepting reviews: those of two persons."""
+    second = told("ACCOUNT_OPENED", "acc9", owner_type="member", owner_id=owner("acc2"), association_id="a")
+    grants = [
+        told("ROLE_GRANTED", id, role_id="role-c1", granted_by="root") for id in ("acc2", "acc9", "acc3")
+    ]
+    entry = told("CONTRIBUTION_ENTERED", "e", circle_id="c1", contributor="acc0", amount="5", **PROOF)
+    first, again, other = (
+        told("CONTRIBUTION_REVIEWED", "e", reviewer=id, verdict="accepted") for id in ("acc2", "acc9", "acc3")
+    )
+    assert not [judged for judged in fold.apply([second, *grants, entry, first]) if judged.refused]
+    assert refused(fold, again) == ("already_reviewed", "data.reviewer")
+    assert (fold.state("contribution_entry", "e") or {})["status"] == "open"
+    assert fold.one(other).refused is None
+    assert (fold.state("contribution_entry", "e") or {})["status"] == "accepted"
+
+
 def test_a_rejected_contribution_stays_rejected(fold: TestFold) -> None:
     grant = [told("ROLE_GRANTED", id, role_id="role-c2", granted_by="c1") for id in ACCOUNTS]
     entry = told("CONTRIBUTION_ENTERED", "e", circle_id="c2", contributor="acc0", amount="5", **PROOF)

@@ -222,7 +222,7 @@ def config(tmp_path, *urls: str, **more: Any):
 
 
 def asked(tmp_path, *urls: str, **more: Any):
-    return asyncio.run(evm_heads(read_config(config(tmp_path, *urls, **more), {}), timeout_s=2.0))
+    return asyncio.run(evm_heads(read_config(config(tmp_path, *urls, **more), {}), timeout_s=60.0))
 
 
 @pytest.mark.parametrize(

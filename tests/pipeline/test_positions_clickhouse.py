@@ -97,6 +97,25 @@ def test_attestations_and_their_confirmations(sink: ClickHouseHistory) -> None:
     )
     assert rows == [("POSITION_CREATED", "pos_xyz789uvw321", True, "xrpl:0", 341, 2)]
     assert _ask(sink, "SELECT count() FROM attestation_confirmations") == [(1,)]
+    _state_of_position(sink, [emit.record["attestation_id"] for emit in emits])
+    for name in ("pos_xyz789uvw321", "asset_proj456"):
+        rows = _ask(
+            sink,
+            "SELECT source, about, block, hash = '' FROM position_provenance(position = '" + name + "')"
+            " WHERE source != 'position_events'",
+        )
+        assert rows == [
+            ("attestations", "pos_xyz789uvw321", -1, True),
+            ("attestation_confirmations", "pos_xyz789uvw321", 341, False),
+        ]
+
+
+def _state_of_position(sink: ClickHouseHistory, attestations: list[str]) -> None:
+    value = orjson.dumps({"attestations": attestations}).decode()
+    sink._client.command(
+        "INSERT INTO application_states (domain, kind, id, version, value, gone)"
+        f" VALUES ('positions', 'position', 'pos_xyz789uvw321', 1, '{value}', false)"
+    )
 
 
 def test_anchor_events_have_typed_columns(sink: ClickHouseHistory) -> None:

@@ -76,7 +76,7 @@ def test_a_restart_refuses_then_is_not_synced_then_serves() -> None:
             url = node.url
             async with connect(url) as client:
                 await ask(client, command="subscribe", streams=["ledger"])
-                restarting = asyncio.create_task(node.restart(refused_s=0.3, unsynced_s=0.6))
+                restarting = asyncio.create_task(node.restart(refused_s=1.0, unsynced_s=1.5))
                 with pytest.raises(ConnectionClosed) as closed:
                     await client.recv()
                 assert closed.value.rcvd is not None and closed.value.rcvd.code == 1005

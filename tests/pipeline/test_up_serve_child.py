@@ -10,7 +10,7 @@ import pytest
 from pipeline import up_command
 from pipeline.api.journal import Entry, Journal
 from pipeline.settings import read_settings
-from pipeline.supervisor import ChildFailed
+from pipeline.supervisor import ChildFailed, free_port
 from pipeline.up import SERVE, Up, _addresses, _revive, _through, _told
 from pipeline.up_command import _line, _table, run
 
@@ -23,9 +23,7 @@ def no_environment(monkeypatch):
 
 @pytest.fixture
 def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def up_of(tmp_path, port, **settings):

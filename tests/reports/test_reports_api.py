@@ -81,6 +81,13 @@ def test_provenance_of_anything(scene: ReportScene) -> None:
     assert told(scene, "provenance/nothing", "", 404)["error"]["field"] == "asset"
 
 
+def test_a_story_of_positions_is_not_everybodys(scene: ReportScene) -> None:
+    rows = told(scene, "provenance/project", "root")["rows"]
+    assert {row["about"] for row in rows} == {"project", "pos-1", "pos-2"}
+    for who in ("", "alice", "gas"):
+        assert told(scene, "provenance/project", who, 404)["error"]["field"] == "asset"
+
+
 def test_gas_stands_in_a_story_for_the_scope_alone(scene: ReportScene) -> None:
     """As JSON and as a file: who may not read it gets all other rows, and is told so."""
     whole = told(scene, "provenance/card-1", "gas")
@@ -132,6 +139,31 @@ def test_a_long_answer_says_that_there_is_more(scene: ReportScene, monkeypatch: 
     body = told(scene, f"gas?chain={EVM}")
     assert len(body["rows"]) == 5 and body["truncated"]
     assert ask(scene, f"gas?chain={EVM}&format=jsonl")[0].text.count("\n") == 103
+
+
+def test_a_reports_columns_are_asked_once(scene: ReportScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is asked of; again when they are old."""
+    described: list[str] = []
+    columns = ClickHouse.columns
+
+    async def counted(self: ClickHouse, sql: str, parameters: Any) -> dict[str, str]:
+        described.append(sql)
+        return await columns(self, sql, parameters)
+
+    async def twice() -> list[Any]:
+        reads = ReportReads(ClickHouse(scene.world.port.url), asyncio.Semaphore(1))
+        asked = (GasQuestion(chain=chain) for chain in (EVM, XRPL))
+        found = [(await reads.rows(gas_report(one)))[0] for one in asked]
+        await reads.clickhouse.close()
+        return found
+
+    monkeypatch.setattr(ClickHouse, "columns", counted)
+    of_evm, of_xrpl = asyncio.run(twice())
+    assert len(described) == 1 and {row["chain"] for row in of_evm} == {EVM}
+    assert {row["chain"] for row in of_xrpl} == {XRPL} and isinstance(of_xrpl[0]["fee_paid"], str)
+    monkeypatch.setattr(routes_reports, "DESCRIBED_S", -1.0)
+    asyncio.run(twice())
+    assert len(described) == 3
 
 
 def test_only_some_downloads_at_once(scene: ReportScene) -> None:

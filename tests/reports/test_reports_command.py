@@ -96,6 +96,18 @@ def test_asset_keys(asset: str, key: str) -> None:
     assert asset_key(asset, "c") == key
 
 
+def test_provenance_of_positions(run: Any) -> None:
+    told = lines(run("provenance", "project", "--json").stdout)
+    assert told[0]["type"] == "POSITION_ASSET_REGISTERED" and told[0]["about"] == "project"
+    assert {row["about"] for row in told[1:]} == {"pos-1", "pos-2"}
+    one = lines(run("provenance", "pos-1", "--json").stdout)
+    assert one == [row for row in told if row["about"] == "pos-1"] != []
+    shown = run("provenance", "project").stdout
+    assert "PARTIALLY_RELEASED" in shown and "pos-2" in shown
+    sql = run("provenance", "project", "--show-sql").stdout.split("\n", 1)[1]
+    assert lines(run("query", sql, "--json").stdout) == told
+
+
 def test_provenance_by_every_name(scene: ReportScene, run: Any) -> None:
     nft = scene.rows(
         f"SELECT asset FROM asset_changes WHERE chain = '{XRPL}' AND asset LIKE '%/nft:%' LIMIT 1"

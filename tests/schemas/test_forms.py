@@ -13,6 +13,7 @@ VECTORS = Path(__file__).parents[1] / "data" / "avro"
 CASES = json.loads((VECTORS / "schema_canonical.json").read_text())["cases"]
 
 TOPIC = {"name": "a.b.v1", "key": "k", "partitions": 1, "retention_ms": -1, "cleanup_policy": "delete"}
+COMPACT, LAG = {**TOPIC, "cleanup_policy": "compact"}, "max_compaction_lag_ms"
 
 
 def record(*fields: Any, **more: Any) -> dict[str, Any]:
@@ -133,6 +134,12 @@ def test_loader_resolves_across_files_and_lends_types_without_topic(tmp_path: Pa
         ({"a.avsc": record(topic={**TOPIC, "partitions": "many"})}, "d/a.avsc: topic.partitions: 'many'"),
         ({"a.avsc": record(topic={**TOPIC, "retention_ms": -2})}, "d/a.avsc: topic.retention_ms: -2"),
         ({"a.avsc": record(topic={**TOPIC, "cleanup_policy": "x"})}, "d/a.avsc: topic.cleanup_policy: 'x'"),
+        (
+            {"a.avsc": record(topic={**TOPIC, LAG: 9})},
+            f"d/a.avsc: topic.{LAG}: 9 is not above 0, or the topic",
+        ),
+        ({"a.avsc": record(topic={**COMPACT, LAG: 0})}, f"d/a.avsc: topic.{LAG}: 0"),
+        ({"a.avsc": record(topic={**COMPACT, LAG: None})}, f"d/a.avsc: topic.{LAG}: None"),
         ({"a.avsc": record(topic={"name": "a.b.v1"})}, "d/a.avsc: topic: has ['name']"),
         (
             {"a.avsc": {**record(topic=TOPIC), "type": "array", "items": "int"}},

@@ -401,10 +401,14 @@ def test_a_finding_without_offsets_is_told_until_it_is_mended(
 
 
 def test_a_batch_that_was_cut_off_is_no_damage(scene: AuditWorld) -> None:
-    """Rows in some of the tables, no commit: the next start undoes them, or they are being written just now."""
+    """Rows in some of the tables, no commit: the next start undoes them, or they are being written just now. Once they
+    are told to be undone, none may be there."""
     tables = ("xrpl_ledgers", "sink_applied")
-    with scene.damaged(*tables):
+    intent = f"(SELECT * FROM sink_intents WHERE topic = '{LEDGERS}' ORDER BY to_offset DESC LIMIT 1)"
+    begun = "'cut off' AS batch, to_offset + 1 AS from_offset, to_offset + 20000 AS to_offset"
+    with scene.damaged(*tables, "sink_intents"):
         last = scene.one(f"SELECT max(ledger_index) AS n FROM xrpl_ledgers WHERE _topic = '{LEDGERS}'")["n"]
+        scene.do(f"INSERT INTO sink_intents SELECT * REPLACE ({begun}) FROM {intent}")
         for table, column in zip(tables, ("ledger_index", "block"), strict=True):
             scene.do(
                 f"INSERT INTO {table} SELECT * REPLACE ({column} + 1 AS {column}, _offset + 10000 AS _offset)"
@@ -413,6 +417,67 @@ def test_a_batch_that_was_cut_off_is_no_damage(scene: AuditWorld) -> None:
             assert scene.one(f"SELECT count() AS n FROM {table} WHERE _offset > 10000")["n"] > 0
         assert scene.audit(chain=XRPL, books=scene.books).findings == []
         assert scene.audit(LEDGERS).findings == []
+        scene.do(f"INSERT INTO sink_intents SELECT * REPLACE (1 AS undone) FROM {intent}")
+        found = scene.audit(LEDGERS).findings
+    assert {(one.check, one.evidence["table"]) for one in found} == {("rows", table) for table in tables}
+
+
+@pytest.mark.parametrize(
+    "where", ["an epoch without commits", "a topic without commits", "another partition"]
+)
+def test_rows_that_no_commit_tells_of(scene: AuditWorld, where: str) -> None:
+    """As an epoch leaves them that was not cleared away, or a sink that lost its marks."""
+    topic, table = ("anchors.events.v1", "anchor_events") if "topic" in where else (BLOCKS, "evm_logs")
+    tables = (table, "sink_progress", "sink_intents") if "topic" in where else (table,)
+    with scene.damaged(*tables):
+        if "topic" in where:
+            for marks in tables[1:]:
+                scene.do(f"ALTER TABLE {marks} DELETE WHERE topic = '{topic}' {WAIT}")
+            told = scene.one(
+                f"SELECT count() AS n, max(_offset) AS last FROM {table} WHERE _topic = '{topic}'"
+            )
+        else:
+            other = "'gone' AS _epoch" if "epoch" in where else "_partition + 7 AS _partition"
+            some = f"(SELECT * FROM {table} WHERE _topic = '{topic}' ORDER BY _offset LIMIT 3)"
+            told = scene.one(f"SELECT count() AS n, max(_offset) AS last FROM {some}")
+            scene.do(f"INSERT INTO {table} SELECT * REPLACE ({other}) FROM {some}")
+        found = [one for one in scene.audit(topic).findings if one.evidence["table"] == table]
+    (one,) = [one for one in found if one.check == "rows"]
+    assert (one.found, one.evidence["offsets"][1]) == (f"{told['n']} rows of no commit", int(told["last"]))
+
+
+@pytest.mark.parametrize("topic", ["positions.events.v1", LEDGERS])
+def test_what_was_audited_once_must_be_there(scene: AuditWorld, topic: str) -> None:
+    """All of a topic gone, its marks too: only the audit that saw it knows."""
+    tables = [
+        row["table"]
+        for row in scene.rows(f"SELECT DISTINCT `table` FROM sink_progress WHERE topic = '{topic}'")
+    ]
+    last = scene.one(f"SELECT max(to_offset) AS n FROM sink_progress WHERE topic = '{topic}'")["n"]
+    audited = {(EPOCH, topic, 0): last}
+    assert scene.audit(topic, audited=audited).findings == []
+    with scene.damaged(*tables, "sink_progress", "sink_intents"):
+        for table in tables:
+            scene.do(f"ALTER TABLE {table} DELETE WHERE _topic = '{topic}' {WAIT}")
+        for table in ("sink_progress", "sink_intents"):
+            scene.do(f"ALTER TABLE {table} DELETE WHERE topic = '{topic}' {WAIT}")
+        for how in ({"topic": topic}, {"new": True, "after": audited}):
+            (one,) = [one for one in scene.audit(audited=audited, **how).findings if one.check == "offsets"]
+            assert (one.scope, one.evidence["offsets"]) == (topic, [0, last])
+        blockless = [one.scope for one in scene.audit(books=scene.books).findings if one.check == "booked"]
+    assert blockless == ([XRPL] if topic == LEDGERS else [])
+
+
+def test_a_commit_that_lost_one_of_its_rows(scene: AuditWorld) -> None:
+    """The first one's, so that it looks as if the table had been made later."""
+    with scene.damaged("sink_progress"):
+        first, last = commits(scene, LEDGERS)[0]
+        scene.do(
+            f"ALTER TABLE sink_progress DELETE WHERE topic = '{LEDGERS}' AND from_offset = {first}"
+            f" AND `table` = 'balance_changes' {WAIT}"
+        )
+        found = scene.audit(LEDGERS).findings
+    assert [(one.check, one.expected, one.first, one.last) for one in found] == [("rows", "0", first, last)]
 
 
 def test_a_final_block_told_under_another_incarnation_counts_once(scene: AuditWorld) -> None:

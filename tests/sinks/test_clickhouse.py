@@ -5,7 +5,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -20,7 +19,7 @@ from schemas.loader import make_schema, schemas
 from schemas.registry import LocalRegistry, entry_of
 from sinks import clickhouse_load
 from sinks.clickhouse import ClickHouseHistory
-from sinks.clickhouse_client import DirectoryInUse, DirectoryLock, Place, QueryError, json_value
+from sinks.clickhouse_client import DirectoryInUse, DirectoryLock, Place, QueryError, is_away, json_value
 from sinks.sink import HistoryMessage
 from tests.support.history import (
     ALERTS,
@@ -210,8 +209,16 @@ def test_a_length_beyond_all_bounds_costs_no_memory(sink: ClickHouseHistory, len
     assert len(sink.write("e", [_with_body(of, body)]).refused) == 1
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)",
+        "Code: 75. DB::Exception: Cannot write to file, errno: 28, strerror: No space left on device. (CANNOT_WRITE)",
+        "Code: 1001. DB::Exception: std::exception. filesystem error: in create_directories: No space left on device",
+    ],
+)
 def test_a_fault_of_clickhouse_refuses_nothing_and_is_made_good(
-    sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
+    sink: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """The disk is full at the third insert; the same batch goes in later, once."""
     records = chain(4, 5)
@@ -222,13 +229,14 @@ def test_a_fault_of_clickhouse_refuses_nothing_and_is_made_good(
         nonlocal calls
         calls += statement.startswith("INSERT")
         if calls == 3:
-            raise DatabaseError("Code: 243. DB::Exception: Cannot reserve 1.00 MiB. (NOT_ENOUGH_SPACE)")
+            raise DatabaseError(fault)
         return command(statement)
 
     with monkeypatch.context() as patch:
         patch.setattr(sink._client, "command", full)
-        with pytest.raises(DatabaseError, match="NOT_ENOUGH_SPACE"):
+        with pytest.raises(DatabaseError, match=r"reserve|No space") as raised:
             sink.write("e", messages)
+    assert is_away(raised.value)
     assert sink.write("e", messages).applied == 5
     sink.flush()
     assert found(sink) == expected(records)
@@ -395,9 +403,7 @@ def test_one_process_owns_the_directory(tmp_path: Path) -> None:
             with pytest.raises(DirectoryInUse, match=rf"ch: in use by process {owner.pid} \(history\)"):
                 DirectoryLock(tmp_path / "ch", "query", wait_s=0.2)
             os.kill(owner.pid, signal.SIGKILL)
-            start = time.monotonic()
-            DirectoryLock(tmp_path / "ch", "query", wait_s=5).release()
-            assert time.monotonic() - start < 4
+            DirectoryLock(tmp_path / "ch", "query", wait_s=40).release()
         finally:
             owner.kill()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.catalog.assets import ASSETS as CATALOG
+from pipeline.domain.assets.figures import GAS
 from schemas.loader import by_topic
 from sinks.ddl import tables
 from sinks.ddl_shape import documented
@@ -159,6 +160,19 @@ def test_the_story_of_a_position(scene: World) -> None:
     ]
 
 
+def test_the_story_of_an_asset_over_its_positions(scene: World) -> None:
+    (asset,) = scene.rows("SELECT asset_id FROM positions WHERE id = 'pos-1'")
+    (other,) = scene.rows("SELECT asset_id FROM positions WHERE id = 'pos-2'")
+    rows = scene.rows(f"SELECT about, type, state FROM position_provenance(position = '{asset['asset_id']}')")
+    told = [tuple(row.values()) for row in rows]
+    assert told[0] == (asset["asset_id"], "POSITION_ASSET_REGISTERED", "")
+    ours = ["pos-1", *(["pos-2"] if asset == other else [])]
+    assert sorted({about for about, *_ in told[1:]}) == ours
+    for position in ours:
+        alone = scene.rows(f"SELECT about, type, state FROM position_provenance(position = '{position}')")
+        assert [tuple(row.values()) for row in alone] == [row for row in told if row[0] == position]
+
+
 def test_compliance_transfers(scene: World) -> None:
     """Money alone: no tokens, fractions or gas. The transfer of a settled reservation is told with 0 too."""
     columns = "event_type, kind, position_id, from_owner, to_owner, currency, amount, units"
@@ -274,6 +288,8 @@ def test_analytics_know_every_type() -> None:
     assert {name for name in CATALOG.types if f"'{name}'" in rows["asset_events"]} == social
     told = {name for name in CATALOG.types if f"'{name}'" in rows["asset_transactions"]}
     assert set(CATALOG.types) - told - social == left_out
+    assert set(re.findall(r"'([A-Z][A-Z_]+)'", view.select)) - {"INTERNAL_GAS"} <= set(CATALOG.types)
+    assert {name for name in CATALOG.types if name.startswith("INTERNAL_GAS")} == set(GAS)
 
 
 def test_the_guide_names_every_view() -> None:

@@ -22,6 +22,7 @@ from schemas.loader import schemas
 from schemas.registry import local_registry
 from sinks.clickhouse import ClickHouseHistory
 from sinks.clickhouse_client import NamedStatements, Place, fault_code, is_away
+from sinks.clickhouse_commits import delete_rows
 from sinks.sink import TakenOver
 from tests.support.history import CODEC, LEDGERS, chain, expected, found, history, message
 from tests.support.unreliable_clickhouse import UnreliableServer
@@ -124,6 +125,29 @@ def test_a_batch_that_another_process_has_undone_is_not_committed(empty: ClickHo
     second.write("e", messages)
     second.flush()
     assert found(empty) == expected(records)
+
+
+def test_an_undoing_that_cannot_be_done_now_says_so_and_takes_nothing_later(
+    empty: ClickHouseHistory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: the mutation stays in the queue. What is written meanwhile stays when it is done."""
+    client, of = empty._client, "ledger_index = 7"
+    insert = "INSERT INTO xrpl_ledgers (chain_number, ledger_index, _offset) VALUES (1, 7, {})"
+    client.command(insert.format(1))
+    monkeypatch.setattr("sinks.clickhouse_commits.ANSWER_WAIT_S", 0.2)
+    client.command("SYSTEM STOP MERGES xrpl_ledgers")
+    try:
+        with pytest.raises(OperationalError, match=r"xrpl_ledgers: 1 rows .* is the disk full") as raised:
+            delete_rows(client, "xrpl_ledgers", of)
+        client.command(insert.format(2))
+    finally:
+        client.command("SYSTEM START MERGES xrpl_ledgers")
+    assert is_away(raised.value)
+    monkeypatch.undo()
+    assert delete_rows(client, "xrpl_ledgers", f"{of} AND _offset = 1") <= 1
+    left = client.query("SELECT _offset FROM xrpl_ledgers SETTINGS final = 0").result_rows
+    assert left == [(2,)]
+    assert delete_rows(client, "xrpl_ledgers", of) == 1
 
 
 def test_while_it_is_down_a_role_keeps_the_batch_and_nothing_else(empty: ClickHouseHistory) -> None:

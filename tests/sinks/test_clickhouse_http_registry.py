@@ -38,7 +38,7 @@ def codec(fake: FakeRegistry) -> Codec:
 @pytest.fixture
 def sink(fake: FakeRegistry, tmp_path: Path) -> Iterator[ClickHouseHistory]:
     """A sink in a process of its own, as far as the registry goes: it has asked nothing yet."""
-    registry = HttpRegistry(Client(fake.url, timeout_s=0.3, patience_s=0.4))
+    registry = HttpRegistry(Client(fake.url, timeout_s=60, patience_s=0.4))
     made = ClickHouseHistory(Place(path=tmp_path / "ch"), schemas(), Codec(registry), registry)
     made.open()
     yield made

@@ -1,5 +1,6 @@
 """Views and exports on known answers: small chains written by hand, each answer worked out beside them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -330,6 +331,13 @@ def test_freshness(sink: ClickHouseHistory) -> None:
     (row,) = sink.query("SELECT * FROM pipeline_freshness")
     assert (row["epoch"], row["to_offset"], row["block"], row["rows"], row["duplicates"]) == ("f", 1, 3, 3, 1)
     assert 0 <= row["age_s"] < 60
+
+
+def test_no_view_calls_one_with_parameters() -> None:
+    """ClickHouse prepares such a one twice in each of its turns; they stand in line."""
+    called = re.compile(rf"\b({'|'.join(view.name for view in views() if view.parameters)})\(")
+    assert [view.name for view in views() if called.search(view.flat)] == []
+    assert any(called.search(view.select) for view in views())
 
 
 def test_every_view_says_what_it_is_and_its_example_runs(sink: ClickHouseHistory) -> None:

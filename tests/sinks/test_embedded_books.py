@@ -221,8 +221,8 @@ def test_dying_owner_is_waited_for(tmp_path: Path) -> None:
     opened = context.Event()
     owner = context.Process(target=_hold, args=(tmp_path, opened, 0.5))
     owner.start()
-    assert opened.wait(30)
-    connect(tmp_path, sync=False, wait_s=20).close()
+    assert opened.wait(240)
+    connect(tmp_path, sync=False, wait_s=240).close()
     owner.join()
 
 

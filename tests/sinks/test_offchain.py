@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.domain.account import AccountCode
+from pipeline.domain.account import AccountCode, AccountRef, TransferCode
 from pipeline.domain.flows.accounts import account
-from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Party
+from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Leg, Party
 from pipeline.domain.flows.outcome import Decision, Opening, Reason, account_records
+from sinks import offchain
 from sinks.books import BooksUnavailableError
 from sinks.embedded_books import EmbeddedBooks
 from sinks.offchain import OffchainBooks, waves
@@ -76,6 +77,21 @@ def test_the_books_own_accounts_are_told_once_they_open(books: EmbeddedBooks) ->
     assert account_records(second) == []
     resumed = OffchainBooks(books, again=True).apply([deposit("d2")])[0]
     assert [record["type"] for record in account_records(resumed)] == ["TREASURY"]
+
+
+def test_accounts_without_number_are_not_all_remembered(
+    books: EmbeddedBooks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each position and each escrow has an account of its own; those forgotten are opened once more, and are there."""
+    monkeypatch.setattr(offchain, "KNOWN_MAX", 5)
+    book, treasury = OffchainBooks(books, again=True), account("SOVR", AccountCode.TREASURY)
+    for number in range(20):
+        of = AccountRef(treasury.asset, int(AccountCode.ESCROW), "alice", f"x{number % 8}")
+        leg = Leg(treasury, of, 1, int(TransferCode.ESCROW_LOCK))
+        assert book.apply([event(Kind.POST, f"e{number}", legs=(leg,))])[0].accepted
+        assert len(book._known) <= 6
+        row = book.store.accounts([of])[of]
+        assert row is not None and row.credits_posted == number // 8 + 1
 
 
 def test_the_proof_of_a_fulfilment_is_verified_by_the_given_hook(books: EmbeddedBooks) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from pipeline.domain.verdict import Tally, Watermark
 from pipeline.reports.provenance import known
 from sinks.sink import HistoryMessage
+from sinks.views import views
 from tests.support.history import ASSETS, LEDGERS, ledger
 from tests.support.read_scene import case, play, registered
 from tests.support.read_world import World, world
@@ -197,6 +199,14 @@ def test_verified_says_the_block_and_all_before_it(scene: World) -> None:
     put(scene, VERDICTS, verdicts(ledgers, [4, 4, 3, 4])[3:], 200)
     assert [verified(scene)[name] for name in chain] == [1, 1]
     assert scene.rows("SELECT verified_up_to FROM verified_up_to") == [{"verified_up_to": 7}]
+
+
+def test_verified_is_one_rule() -> None:
+    """The two stories judge a block by the same words."""
+    words = re.compile(r"token_blocks AS \(.*?\n  \)|\(chain_number, block, .*?AS verified", re.DOTALL)
+    texts = (view.select for view in views() if view.name in ("provenance", "chain_provenance"))
+    one, other = ([re.sub(r"\bs\.|\)+ AS verified", "", rule) for rule in words.findall(of)] for of in texts)
+    assert one == other and len(one) == 2 and "FROM verdicts" in one[1]
 
 
 def test_the_chains_part_is_the_same_alone(scene: World) -> None:

@@ -47,7 +47,7 @@ Json = dict[str, Any]
 PACKAGES: Final = Path(__file__).parent / "evm"
 GENESIS_TIMESTAMP: Final = 1_700_000_000
 GWEI: Final = 10**9
-START_S: Final = 60.0
+START_S: Final = 240.0
 _SYSTEMS: Final = {"Linux": "linux", "Darwin": "darwin"}
 _MACHINES: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 

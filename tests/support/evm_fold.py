@@ -324,6 +324,9 @@ def _named(record: Json) -> str:
     return f"block {record['block_number']} {record['block_hash'][:10]} {record['publication']} chunk {record['chunk']}"
 
 
+PATIENCE_S: Final = 240.0  # what a machine with much else to do may take
+
+
 class Follower:
     """A plain aiokafka consumer that folds a partition while it is being written."""
 
@@ -356,7 +359,7 @@ class Follower:
             self.taken(record)
 
     async def until(
-        self, met: Callable[[Fold], Any], what: Callable[[], str] | str, timeout_s: float = 30
+        self, met: Callable[[Fold], Any], what: Callable[[], str] | str, timeout_s: float = PATIENCE_S
     ) -> None:
         """Until the fold is so. AssertionError after `timeout_s` or where a message does not fit."""
         for _ in range(int(timeout_s / 0.02)):

@@ -24,7 +24,7 @@ from schemas.codec import local_codec
 from tests.support.anvil import Anvil
 from tests.support.evm_chain import Block, Chain, keys
 from tests.support.evm_compare import fold_differs
-from tests.support.evm_fold import Follower
+from tests.support.evm_fold import PATIENCE_S, Follower
 from tests.support.evm_publish import KINDS
 from tests.support.evm_scenario import World
 from tests.support.evm_truth import truth
@@ -151,7 +151,7 @@ class EvmSea:
             await self.here.kill(name)
 
     async def caught_up(
-        self, told: Follower, chain: Chain, timeout_s: float = 40, final: bool = True
+        self, told: Follower, chain: Chain, timeout_s: float = PATIENCE_S, final: bool = True
     ) -> None:
         """Until the node's head and its finalized block are told. Fails at once where a process has ended."""
         head, tag = chain.head, await asyncio.to_thread(chain.anvil.number, "finalized")

@@ -19,7 +19,7 @@ from tests.support.anvil import Anvil
 
 Json = dict[str, Any]
 CHAIN_ID: Final = 31337
-TRIES: Final = 200
+TRIES: Final = 3000
 NOTHING_WATCHED: Final = Want(frozenset(), frozenset(), False, 0)
 
 
@@ -33,7 +33,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pool(*urls: str, **options: Any) -> Nodes:
     """Nodes with short times; `options` as of Nodes."""
-    known = {"chain_id": CHAIN_ID, "timeout_s": 3.0, "rate": 0, "poll_s": 0.03, "silence_s": 1.0}
+    known = {"chain_id": CHAIN_ID, "timeout_s": 20.0, "rate": 0, "poll_s": 0.03, "silence_s": 1.0}
     return Nodes(urls, **{**known, **options})
 
 
@@ -47,7 +47,7 @@ def want(*contracts: str, watched: Sequence[str] = (), everything: bool = False)
     return Want(lower, frozenset(one.lower() for one in watched), everything, 0)
 
 
-async def until(nodes: Nodes, holds: Any, seconds: float = 10.0) -> None:
+async def until(nodes: Nodes, holds: Any, seconds: float = 120.0) -> None:
     """Wait until it holds. AssertionError if it does not in time."""
     async with asyncio.timeout(seconds):
         while True:

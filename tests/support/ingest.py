@@ -39,7 +39,7 @@ class Sea:
         }  # fmt: skip
         return Settings(**{**given, **more})
 
-    async def ingest(self, *nodes: Any, first: str = "1", last: int | None = None, timeout_s: float = 60,
+    async def ingest(self, *nodes: Any, first: str = "1", last: int | None = None, timeout_s: float = 240,
                      accept_gap: bool = False, snapshot: int | None = None,
                      tell: Callable[[XrplIngest], None] = lambda _: None, **more: Any
                      ) -> XrplIngest:  # fmt: skip

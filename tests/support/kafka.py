@@ -26,11 +26,12 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.supervisor import free_port
 from topics.broker import admin_of
 
 CACHE_SETTING = "TIDEBOOK_TEST_CACHE"
 POM = Path(__file__).parent / "kafka_jars" / "pom.xml"
-START_S = 90.0
+START_S = 240.0
 _JAVA = ("-Xmx384m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 _PROPERTIES = {
     "process.roles": "broker,controller",
@@ -50,6 +51,7 @@ _PROPERTIES = {
     "share.coordinator.state.topic.min.isr": "1",
     "log.index.size.max.bytes": "1048576",  # mapped per segment and partition
     "log.cleaner.dedupe.buffer.size": "4194304",
+    "log.cleaner.backoff.ms": "1000",
     "num.network.threads": "2",
     "num.io.threads": "4",
     "background.threads": "2",
@@ -225,15 +227,11 @@ def _listens(port: int) -> bool:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; all held at once, so they differ."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    """Ports that nobody has, each another, and that stay free while a node of ours is down."""
+    found = set[int]()
+    while len(found) < count:
+        found.add(free_port())
+    return sorted(found)
 
 
 async def wipe(url: str) -> None:
@@ -242,8 +240,8 @@ async def wipe(url: str) -> None:
         names = [name for name in await admin.list_topics() if not name.startswith("__")]
         if names:
             await admin.delete_topics(names)
-        for _ in range(200):
+        for _ in range(2400):
             if all(name.startswith("__") for name in await admin.list_topics()):
                 return
             await asyncio.sleep(0.05)
-        raise AssertionError("topics are still there 10 s after they were deleted")
+        raise AssertionError("topics are still there 120 s after they were deleted")

@@ -103,7 +103,7 @@ class Live:
         child.process.kill()
         await child.process.wait()
 
-    async def until(self, met: Callable[[], Any], what: str, timeout_s: float = 60) -> Any:
+    async def until(self, met: Callable[[], Any], what: str, timeout_s: float = 240) -> Any:
         for _ in range(int(timeout_s / 0.05)):
             if found := met():
                 return found
@@ -132,14 +132,14 @@ class Live:
         await self.until(
             lambda: self.verdicts.records and self.verdicts.records[-1]["block"] >= index, "verdicts"
         )
-        await self.until(through, "all roles have applied everything", 120)
+        await self.until(through, "all roles have applied everything")
 
     async def holdings(self, kind: str) -> dict[str, Json]:
         """Asset without its chain → holding, as the assets role serves them; of those that exist."""
 
         def ask() -> list[Json]:
             url = f"http://127.0.0.1:{self.web_port}/holdings/?kind={kind}"
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 return list(json.load(answer)["holdings"])
 
         rows = await asyncio.to_thread(ask)
@@ -171,7 +171,7 @@ async def live(data_dir: Path, node_url: str) -> AsyncIterator[Live]:
         await broker.stop()
 
 
-async def command(*arguments: str, timeout_s: float = 60, **env: str) -> tuple[int, str, str]:
+async def command(*arguments: str, timeout_s: float = 240, **env: str) -> tuple[int, str, str]:
     """`tidebook …` with these settings and no others of its own: (status, stdout, stderr)."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEBOOK_")}
     process = await asyncio.create_subprocess_exec(

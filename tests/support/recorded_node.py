@@ -86,7 +86,7 @@ class PureNode:
         return shown
 
 
-PATIENCE_S = 20
+PATIENCE_S = 100
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:

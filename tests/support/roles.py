@@ -19,6 +19,8 @@ from topics.apply import apply_topics
 from topics.envelope import Outgoing
 from topics.producer import Producer
 
+PATIENCE_S = 240.0  # what a machine with much else to do may take for anything that happens here
+
 
 class Bench:
     """A broker with all topics, and roles as the demo runs them."""
@@ -61,13 +63,13 @@ class Bench:
     async def end(self, child: Child) -> int:
         """SIGTERM; its exit status."""
         child.process.send_signal(signal.SIGTERM)
-        return await asyncio.wait_for(child.process.wait(), 40)
+        return await asyncio.wait_for(child.process.wait(), PATIENCE_S)
 
     async def stop(self) -> None:
         for supervisor in (self.supervisor, *self._others.values()):
             await supervisor.stop()
 
-    async def until(self, met: Callable[[], Any], what: str, timeout_s: float = 40) -> Any:
+    async def until(self, met: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
         for _ in range(int(timeout_s / 0.05)):
             found = met()
             if found:
@@ -86,6 +88,20 @@ class Bench:
             lambda: child.position.get(topic, {}).get(str(partition), 0) >= offset,
             f"{child.name} at {topic}-{partition}@{offset}",
         )
+
+
+async def publish_slowly(
+    here: Bench, messages: list[Outgoing], slices: int = 24, pause_s: float = 0.25
+) -> None:
+    """One producer that goes on whatever happens to the broker."""
+    producer = Producer(here.url)
+    await producer.start()
+    assert producer.idempotent
+    size = -(-len(messages) // slices)
+    for start in range(0, len(messages), size):
+        await producer.send_many(messages[start : start + size])
+        await asyncio.sleep(pause_s)
+    await producer.stop()
 
 
 def drops_in(books: Books, chain: str, addresses: Iterable[str]) -> dict[str, int]:

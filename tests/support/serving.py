@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import httpx
 import orjson
 import uvicorn
 
 from pipeline.api.app import Gate
+from pipeline.api.intake import Intake
 from pipeline.api.keys import Keys
 from pipeline.api.webhooks import Webhook
+from pipeline.catalog import APPLICATIONS
 from pipeline.keys_command import KEYS_FILE
 from pipeline.serve_command import configured, listen, serving
 from pipeline.settings import Settings
 from pipeline.supervisor import EmbeddedBroker
 from topics.apply import apply_topics
 
-START_S = 60.0
+START_S = 180.0
 
 
 class Got(NamedTuple):
@@ -70,6 +74,19 @@ async def ask(
     await app(scope, receive, send)
     told = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
     return Got(sent[0]["status"], told, b"".join(one.get("body", b"") for one in sent[1:]))
+
+
+class Patient(Intake):
+    """An intake that waits for its broker as long as it takes a machine with much else to do."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given, patience_s=START_S)
+
+    async def start(self) -> None:
+        await super().start()
+        async with asyncio.timeout(START_S):
+            while any(self.publisher.trouble(row.topic) for row in APPLICATIONS):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
 
 
 class Served:
@@ -122,7 +139,7 @@ class Served:
     def client(self, key: str = "") -> httpx.Client:
         """A client, with a key of `keys`."""
         headers = {"Authorization": f"Bearer {self.keys[key]}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
 
     def bearer(self, key: str) -> dict[str, str]:
         """Headers of a JSON request."""
@@ -149,7 +166,10 @@ class Served:
             await apply_topics(self.kafka_url, chains=4)
             listener = listen("127.0.0.1", 0)
             self.port = listener.getsockname()[1]
-            async with serving(self.settings, self.kafka_url, self._hooks) as self.gate:
+            async with contextlib.AsyncExitStack() as stack:
+                with mock.patch("pipeline.serve_command.Intake", Patient):
+                    service = serving(self.settings, self.kafka_url, self._hooks)
+                    self.gate = await stack.enter_async_context(service)
                 self._server = uvicorn.Server(configured(self.gate))
                 self._ready.set()
                 await self._server.serve(sockets=[listener])

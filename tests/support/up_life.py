@@ -23,7 +23,7 @@ from sinks.application_store import ApplicationReader
 from tests.support.demo import tidebook
 from tests.support.truth import RECORDED
 
-WAIT_S = 90.0
+WAIT_S, ANSWER_S = 240.0, 60.0  # how long a machine with much else to do may take
 ASSETS = "assets.activity.v1"
 
 
@@ -98,6 +98,7 @@ class Life:
         told = self.until(self._told, "up.json")
         self.api, self.clickhouse = told["api"], told["clickhouse_url"]
         self.until(self._healthy, "serve's health")
+        self.until(self._asked, "the history role's port")
 
     def _told(self) -> dict[str, Any]:
         """up.json of this life; one that was killed leaves its own."""
@@ -109,7 +110,12 @@ class Life:
 
     def _healthy(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.api}/health").status_code == 200
+            return httpx.get(f"{self.api}/health", timeout=ANSWER_S).status_code == 200
+        return False
+
+    def _asked(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.clickhouse}/ping", timeout=ANSWER_S).status_code == 200
         return False
 
     def until(self, met: Callable[[], Any], what: str) -> Any:
@@ -152,7 +158,7 @@ class Life:
         """End `up` by a signal; its status. Its children end with it."""
         assert self._process is not None
         self._process.send_signal(number)
-        status = self._process.wait(60)
+        status = self._process.wait(WAIT_S)
         self._process = None
         return status
 
@@ -169,7 +175,9 @@ class Life:
         deadline = time.monotonic() + WAIT_S
         while True:
             with contextlib.suppress(httpx.HTTPError):
-                answer = httpx.post(f"{self.api}/v1/{domain}/events", json=body, headers=headers, timeout=20)
+                answer = httpx.post(
+                    f"{self.api}/v1/{domain}/events", json=body, headers=headers, timeout=ANSWER_S
+                )
                 if refusable and answer.status_code == 409:
                     return ""
                 assert answer.status_code in (202, 503), answer.text
@@ -179,10 +187,18 @@ class Life:
             time.sleep(0.1)
 
     def get(self, path: str, key: str | None = None, **parameters: str) -> httpx.Response:
-        """A reading request; with the tester's key by default, without any for ""."""
+        """A reading request; with the tester's key by default, without any for "". Again where it is too much now."""
         text = self.key if key is None else key
         headers = {"Authorization": f"Bearer {text}"} if text else {}
-        return httpx.get(f"{self.api}{path}", params=parameters, headers=headers, timeout=20)
+        return self._answer(f"{self.api}{path}", parameters, headers)
+
+    def _answer(self, url: str, parameters: dict[str, str], headers: dict[str, str]) -> httpx.Response:
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            answer = httpx.get(url, params=parameters, headers=headers, timeout=ANSWER_S)
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+            time.sleep(0.5)
 
     def state(self, kind: str, id: str, topic: str = ASSETS) -> Any:
         with self.reader(topic) as reader:
@@ -218,7 +234,7 @@ class Life:
             "default_format": "JSONEachRow",
             "output_format_json_quote_64bit_integers": "0",
         }
-        answer = httpx.get(self.clickhouse, params=asked, timeout=20)
+        answer = self._answer(self.clickhouse, asked, {})
         assert answer.status_code == 200, answer.text
         return [json.loads(line) for line in answer.text.splitlines()]
 

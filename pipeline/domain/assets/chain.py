@@ -17,7 +17,7 @@ from pipeline.domain.assets.checks import chain_of, fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.gas import treasury_paid
 from pipeline.domain.assets.pending import complete, forget_pending
-from pipeline.domain.assets.state import empty, set_owner, take_out, treasuries, user_at, wait_at
+from pipeline.domain.assets.state import empty, set_owner, stand_at, take_out, treasuries, user_at
 
 MOVES_MAX: Final = 64  # of one token in one transaction
 SUPPLY_ACTIONS: Final = frozenset({"issued", "changed", "destroyed"})
@@ -113,13 +113,13 @@ def reconcile(draft: Draft, asset_id: str) -> None:
             _difference(draft, asset_id, token, expected="burnt")
         return
     first = asset["onchain_status"] == "none"
-    before = asset["onchain_holder"]
+    before = asset["onchain_holder"] if asset["custody_type"] == "onchain" else None
     status = "burnt" if token["burnt"] else "active"
     draft.update(asset_id, minted=True, onchain_status=status, onchain_holder=token["holder"])
     complete(draft, asset_id)
     asset = draft.held(asset_id)
     follows = asset["custody_type"] == "onchain" and not token["burnt"]
-    wait_at(draft, asset_id, before, token["holder"] if follows else None)
+    stand_at(draft, asset_id, before, token["holder"] if follows else None)
     if asset["burnt"]:
         return
     if token["burnt"]:

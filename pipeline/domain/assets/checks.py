@@ -34,9 +34,9 @@ def bad(field: str, value: object, wanted: str, reason: str = "bad_value") -> Re
 
 
 def is_id(value: str, field: str) -> str:
-    """An id: 1 to 200 characters, no blanks. Raises Refusal."""
-    if not _ID.fullmatch(value) or len(value) > ID_MAX:
-        raise bad(field, value, f"an id of 1 to {ID_MAX} characters without blanks and |", "bad_id")
+    """An id: 1 to 200 characters that are seen, no blanks. Raises Refusal."""
+    if not _ID.fullmatch(value) or not value.isprintable() or len(value) > ID_MAX:
+        raise bad(field, value, f"an id of 1 to {ID_MAX} printable characters without blanks and |", "bad_id")
     return value
 
 
@@ -148,6 +148,20 @@ def user_registered(event: AppEvent) -> None:
     is_id(event.key, "asset_id")
     for place, one in enumerate(event.data["addresses"]):
         address(one, f"data.addresses.{place}")
+
+
+def user_addresses_changed(event: AppEvent) -> None:
+    """Id and addresses, none of them named twice. Raises Refusal."""
+    is_id(event.key, "asset_id")
+    seen = set[str]()
+    for name in ("added", "removed"):
+        for place, one in enumerate(event.data[name]):
+            found = address(one, f"data.{name}.{place}")
+            if found in seen:
+                raise Refusal("twice", f"data.{name}.{place}", f"{found} is named twice")
+            seen.add(found)
+    if not seen:
+        raise Refusal("missing", "data.added", "added or removed must name an address")
 
 
 def app_registered(event: AppEvent) -> None:

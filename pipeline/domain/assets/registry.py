@@ -6,13 +6,16 @@ chain has told of a token before counts from the moment that an asset is registe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Value, View, one
 from pipeline.domain.assets import checks
 from pipeline.domain.assets.chain import new_token, reconcile
 from pipeline.domain.assets.draft import Draft
-from pipeline.domain.assets.state import acting, alive, asset_of, new_address, new_asset, set_owner
+from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner
+
+_NOT_SAID = (None, False, True)  # states of before the application was told, too
 
 
 def user_registered(event: AppEvent, view: View) -> Decision:
@@ -20,23 +23,51 @@ def user_registered(event: AppEvent, view: View) -> Decision:
     draft = Draft(event, view)
     if draft.get("user", event.key) is not None:
         raise Refusal("already_registered", "asset_id", f"user {event.key} is there already")
-    addresses = list(dict.fromkeys(checks.address(one, "data.addresses") for one in event.data["addresses"]))
+    addresses = _addresses(event.data, "addresses")
     draft.put("user", event.key, {"addresses": addresses})
     for address in addresses:
-        _give(draft, address, event.key)
+        _give(draft, address, event.key, "data.addresses")
     return draft.decision()
 
 
-def _give(draft: Draft, address: str, user: str) -> None:
-    known = draft.get("address", address) or new_address()
+def user_addresses_changed(event: AppEvent, view: View) -> Decision:
+    """A user gets addresses and gives up others, and what they hold on chains with them. Raises Refusal."""
+    draft, user = Draft(event, view), one(view, "user", event.key, "asset_id")
+    added, removed = (_addresses(event.data, name) for name in ("added", "removed"))
+    for address in removed:
+        _take(draft, address, event.key)
+    for address in added:
+        _give(draft, address, event.key, "data.added")
+    kept = [address for address in user["addresses"] if address not in removed]
+    draft.put("user", event.key, {**user, "addresses": [*kept, *added]})
+    return draft.decision()
+
+
+def _addresses(data: Mapping[str, Any], name: str) -> list[str]:
+    return list(dict.fromkeys(checks.address(one, f"data.{name}") for one in data[name]))
+
+
+def _give(draft: Draft, address: str, user: str, field: str) -> None:
+    known = address_of(draft, address)
     if known["user_id"] is not None or known["treasury"]:
-        owner = known["user_id"] or "an application's treasury"
-        raise Refusal("address_taken", "data.addresses", f"{address} is {owner}'s already")
-    draft.put("address", address, new_address(user))
-    for asset_id in known["waiting"]:
-        asset = draft.held(asset_id)
-        if asset["custody_type"] == "onchain" and asset["onchain_holder"] == address and not asset["burnt"]:
-            set_owner(draft, asset_id, user)
+        owner = known["user_id"] or f"application {known['treasury']}"
+        raise Refusal("address_taken", field, f"{address} is {owner}'s already")
+    draft.put("address", address, {**known, "user_id": user})
+    for asset_id in known["assets"]:
+        set_owner(draft, asset_id, user)
+
+
+def _take(draft: Draft, address: str, user: str) -> None:
+    """An address is nobody's from now on: what it holds on chains has no owner until somebody registers it."""
+    known = address_of(draft, address)
+    if known["user_id"] != user:
+        raise Refusal("not_owner", "data.removed", f"{address} is not {user}'s")
+    if known["unnamed"]:
+        detail = f"{address} holds {len(known['assets']) + known['unnamed']} assets, more than change at once"
+        raise Refusal("too_many", "data.removed", detail)
+    draft.put("address", address, {**known, "user_id": None})
+    for asset_id in known["assets"]:
+        set_owner(draft, asset_id, None)
 
 
 def app_registered(event: AppEvent, view: View) -> Decision:
@@ -44,20 +75,16 @@ def app_registered(event: AppEvent, view: View) -> Decision:
     at the next thing that a chain or the application tells of them. Raises Refusal."""
     draft, data = Draft(event, view), event.data
     before = draft.get("app", event.key) or {"treasuries": []}
-    named = {
-        name: list(dict.fromkeys(checks.address(one, f"data.{name}") for one in data[name]))
-        for name in ("issuers", "treasuries")
-    }
+    named = {name: _addresses(data, name) for name in ("issuers", "treasuries")}
     for address in before["treasuries"]:
         if address not in named["treasuries"]:
-            draft.put(
-                "address", address, {**(draft.get("address", address) or new_address()), "treasury": False}
-            )
+            draft.put("address", address, {**address_of(draft, address), "treasury": None})
     for address in named["treasuries"]:
-        known = draft.get("address", address) or new_address()
-        if known["user_id"] is not None:
-            raise Refusal("address_taken", "data.treasuries", f"{address} is user {known['user_id']}'s")
-        draft.put("address", address, {**known, "treasury": True})
+        known = address_of(draft, address)
+        if known["user_id"] is not None or known["treasury"] not in (*_NOT_SAID, event.key):
+            owner = known["user_id"] or f"application {known['treasury']}"
+            raise Refusal("address_taken", "data.treasuries", f"{address} is {owner}'s already")
+        draft.put("address", address, {**known, "treasury": event.key})
     draft.put("app", event.key, {"title": data["title"], **named})
     return draft.decision()
 

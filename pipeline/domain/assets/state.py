@@ -12,7 +12,7 @@ from pipeline.domain.applications.event import Refusal, Value, one
 from pipeline.domain.assets.draft import Draft, illegal
 
 TREE_MAX: Final = 2000  # assets in one container, at all depths: they all change in one event
-WAITING_MAX: Final = 1000
+NAMED_MAX: Final = 1000  # assets that the state of one address names: they all change with whose it is
 
 
 def new_asset(**fields: Any) -> Value:
@@ -35,9 +35,9 @@ def asset_of(draft: Draft, asset_id: str | None = None, field: str = "asset_id")
     asset = one(draft, "asset", asset_id, field)
     if draft.event.app_id not in ("", asset["app_id"]):
         raise Refusal("other_app", "app_id", f"{asset_id} is an asset of {asset['app_id']}")
-    if asset["custody_type"] == "onchain" and asset["owner_user_id"] is None and not asset["burnt"]:
+    if asset["custody_type"] == "onchain" and asset["onchain_holder"] is not None and not asset["burnt"]:
         owner = user_at(draft, asset["onchain_holder"])
-        if owner is not None:  # registered since, while too many waited for it
+        if owner != asset["owner_user_id"]:  # its address became another's, and did not name this one
             set_owner(draft, asset_id, owner)
             return draft.held(asset_id)
     return asset
@@ -135,22 +135,29 @@ def take_out(draft: Draft, asset_id: str) -> None:
         draft.update(asset_id, parent_container_id=None)
 
 
-def wait_at(draft: Draft, asset_id: str, before: str | None, holder: str | None) -> None:
-    """Note at an address without a user what it holds: it is his who registers the address."""
-    if before and before != holder:
-        left = draft.get("address", before)
-        if left and asset_id in left["waiting"]:
-            draft.put(
-                "address", before, {**left, "waiting": [id for id in left["waiting"] if id != asset_id]}
-            )
-    if not holder:
+def stand_at(draft: Draft, asset_id: str, before: str | None, holder: str | None) -> None:
+    """Note an asset in custody of the chain at its holder's address, whose user owns it; `before`: where it stood."""
+    if before == holder:
         return
-    known = draft.get("address", holder) or new_address()
-    nobodys = known["user_id"] is None and not known["treasury"]
-    if nobodys and asset_id not in known["waiting"] and len(known["waiting"]) < WAITING_MAX:
-        draft.put("address", holder, {**known, "waiting": [*known["waiting"], asset_id]})
+    if before is not None:
+        left = address_of(draft, before)
+        if asset_id in left["assets"]:
+            rest = [id for id in left["assets"] if id != asset_id]
+            draft.put("address", before, {**left, "assets": rest})
+        else:
+            draft.put("address", before, {**left, "unnamed": max(0, left["unnamed"] - 1)})
+    if holder is not None:
+        known = address_of(draft, holder)
+        if len(known["assets"]) < NAMED_MAX:
+            draft.put("address", holder, {**known, "assets": [*known["assets"], asset_id]})
+        else:
+            draft.put("address", holder, {**known, "unnamed": known["unnamed"] + 1})
 
 
-def new_address(user_id: str | None = None, treasury: bool = False) -> Value:
-    """An address of a chain: whose it is."""
-    return {"user_id": user_id, "treasury": treasury, "waiting": []}
+def address_of(draft: Draft, address: str) -> Value:
+    """An address of a chain: the user or the application (its treasury) whose it is, and the assets in custody of the
+    chain that it holds: by name, and how many more."""
+    return {**_NOBODYS, **(draft.get("address", address) or {})}
+
+
+_NOBODYS: Final[Value] = {"user_id": None, "treasury": None, "assets": [], "unnamed": 0}

@@ -1,9 +1,10 @@
 """Contributions, their reviews, compensation and scores: S3's contribution economy.
 
-A contribution asks for CONTRIB, a token that never moves between accounts. Members of its circle review it, each once,
-the contributor never; as many accepting reviews as the circle wants accept it, as many rejecting ones reject it, and an
-accepted one is credited in the book of CONTRIB. A compensation pool and its distributions are recorded, not paid: no
-money moves, but no more is distributed than the pool has. A reputation score is recorded beside the token REPUTATION.
+A contribution asks for CONTRIB, a token that never moves between accounts. Members of its circle review it, each once
+with however many accounts, the contributor never; as many accepting reviews as the circle wants accept it, as many
+rejecting ones reject it, and an accepted one is credited in the book of CONTRIB. A compensation pool and its
+distributions are recorded, not paid: no money moves, but no more is distributed than the pool has. A reputation score
+is recorded beside the token REPUTATION.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ OPEN: Final = "open"
 
 
 def contribution_entered(event: AppEvent, view: View) -> Decision:
-    """State contribution_entry {circle_id, contributor, amount, status open|accepted|rejected, …}."""
+    """State contribution_entry {circle_id, contributor, amount, status open|accepted|rejected, reviewers, …}."""
     data = event.data
     circle = named(event, view, "circle", "circle_id")
     new(view, "contribution_entry", event.key)
@@ -35,6 +36,7 @@ def contribution_entered(event: AppEvent, view: View) -> Decision:
         "status": OPEN,
         "accepted": 0,
         "rejected": 0,
+        "reviewers": [],  # owners, not accounts
         "at_ms": event.at_ms,
     }
     return Decision([Change("contribution_entry", event.key, entry)])
@@ -47,15 +49,14 @@ def contribution_reviewed(event: AppEvent, view: View) -> Decision:
         raise Refusal("illegal_transition", KEY, f"contribution {event.key} is {entry['status']}")
     reviewer = in_circle(event, view, entry["circle_id"], "reviewer")
     contributor = accounts.known(view, entry["contributor"], KEY)
-    id = f"{event.key}/{event.data['reviewer']}"
-    if entry["contributor"] == event.data["reviewer"] or reviewer["owner_id"] == contributor["owner_id"]:
+    id, owner = f"{event.key}/{event.data['reviewer']}", reviewer["owner_id"]
+    reviewers = entry.get("reviewers", [])  # entries of former releases have none
+    if entry["contributor"] == event.data["reviewer"] or owner == contributor["owner_id"]:
         raise Refusal("own_contribution", "data.reviewer", "nobody reviews a contribution of their own")
-    if view.get("contribution_review", id) is not None:
-        raise Refusal(
-            "already_reviewed", "data.reviewer", f"{event.data['reviewer']} has reviewed {event.key} already"
-        )
+    if owner in reviewers:
+        raise Refusal("already_reviewed", "data.reviewer", f"{owner} has reviewed {event.key} already")
     circle = one(view, "circle", entry["circle_id"], KEY)
-    entry = {**entry, verdict: entry[verdict] + 1}
+    entry = {**entry, verdict: entry[verdict] + 1, "reviewers": [*reviewers, owner]}
     posting = accounts.Posting(event, view)
     if entry[verdict] >= circle["reviews_required"]:
         entry["status"] = verdict
