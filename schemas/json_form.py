@@ -28,7 +28,7 @@ STRING_BYTES_MAX: Final = 65_536
 AMOUNT_DIGITS_MAX: Final = 100  # 2^256 has 78; a number's plain form must not fill the memory
 TIME_MS_MIN: Final = 0
 DEPTH_MAX: Final = 900  # of JSON; orjson ends at 1024, Python's own recursion at 1000
-TIME_MS_MAX: Final = 10_413_791_999_999  # 2299-12-31, the last day that ClickHouse's DateTime64(3) holds
+TIME_MS_MAX: Final = 5_662_310_399_999  # 2149-06-06, the last day that ClickHouse's Date holds
 AMOUNT_WORDS: Final = frozenset({
     "amount", "amounts", "balance", "cap", "capacity", "ceiling", "change", "charge", "cost", "fee", "fees", "floor",
     "limit", "max", "maximum", "min", "minimum", "outstanding", "paid", "price", "principal", "provision", "quantity",
@@ -379,7 +379,7 @@ def time_ms(value: Any) -> int:
     elif type(value) is not int:
         raise FieldFault("", f"{shown(value)} is neither an ISO 8601 time nor milliseconds since 1970")
     if not TIME_MS_MIN <= value <= TIME_MS_MAX:
-        raise FieldFault("", f"{shown(value)} is not within 1970 to 2299")
+        raise FieldFault("", f"{shown(value)} is not within 1970 to 2149-06-06")
     return int(value)
 
 

@@ -23,6 +23,7 @@ from sinks.audit_rollups import check_rollups
 from sinks.audit_sql import Audited, within
 from sinks.books import Books, BooksError
 from sinks.clickhouse_client import QueryError
+from sinks.clickhouse_commits import PROGRESS_TABLE
 from sinks.ddl_shape import literal
 
 PATIENCE_S: Final = 600.0  # of what is running: the role reads quarantine.v1 too, one topic after the other
@@ -111,6 +112,10 @@ def run(
     there = {
         str(row["name"]) for row in ask("SELECT name FROM system.tables WHERE database = currentDatabase()")
     }
+    if PROGRESS_TABLE not in there:
+        raise QueryError(
+            f"there is no table {PROGRESS_TABLE}: start the history role once, it makes its tables"
+        )
     audit = TopicAudit(ask, tables, PATIENCE_S if asked.settle_s else 0.0)
     looked: list[Range] = []
     begin = ""

@@ -197,10 +197,10 @@ def _next(topic: str) -> str:
 def begun(topic: str) -> str:
     """Offsets beyond the last commits of which rows may be there: batches begun, neither committed nor undone."""
     return (
-        "SELECT epoch, partition, first, last FROM (SELECT toString(epoch) AS epoch, partition,"
-        f" min(from_offset) AS first, max(to_offset) AS last FROM {INTENTS_TABLE} WHERE topic = {literal(topic)}"
-        f" GROUP BY epoch, partition, batch HAVING max(undone) = 0) AS b LEFT JOIN ({_next(topic)}) AS c"
-        " USING (epoch, partition) WHERE last >= next SETTINGS final = 0, join_use_nulls = 0"
+        "SELECT epoch, partition, min(from_offset) AS first, max(to_offset) AS last FROM (SELECT toString(epoch) AS"
+        f" epoch, partition, from_offset, to_offset, batch, undone FROM {INTENTS_TABLE} WHERE topic = {literal(topic)})"
+        f" AS b LEFT JOIN ({_next(topic)}) AS c USING (epoch, partition) WHERE to_offset >= next"
+        " GROUP BY epoch, partition, batch HAVING max(undone) = 0 SETTINGS final = 0, join_use_nulls = 0"
     )
 
 

@@ -246,6 +246,7 @@ class ClickHouseHistory:
             except WireError as fault:
                 refused.append(Refused(message, fault.reason, str(fault)))
         seen = self._commits.applied(topic, (incoming.identity for _, incoming in read))
+        seen |= self._commits.cut_otherwise(topic, {one.identity for _, one in read} - seen)
         over = ended(topic, seen)
         fresh: list[tuple[int, Incoming]] = []
         for schema_id, incoming in read:

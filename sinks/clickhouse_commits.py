@@ -32,6 +32,7 @@ PROGRESS_TABLE: Final = "sink_progress"
 INTENTS_TABLE: Final = "sink_intents"
 _POLL_S, _POLL_MAX_S = 0.002, 0.5  # between two looks at what is being deleted
 _ASKED_AT_ONCE: Final = 2000  # identities in one query; ClickHouse limits the size of a syntax tree
+LEDGERS: Final = "xrpl.ledgers.v1"
 ENDING: Final = frozenset({"evm.blocks.v1", "books.transfers.v1"})  # topics of blocks that become final
 # without the incarnation; and without a backslash, which the port takes for no query with quoted names
 ENDED_KEY: Final = "replaceRegexpOne(key, '(^| )[0-9]+/final( |$)', ' final ')"
@@ -195,6 +196,21 @@ class Commits:
             sql = f"{of_topic} AND ({compared}) IN ({values})"
             found.update(tuple(row) for row in self._client.query(sql).result_rows)
         return found
+
+    def cut_otherwise(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
+        """Chunks beyond the last one of their ledger as it was applied: a later release may cut it into more."""
+        later = [one for one in identities if topic == LEDGERS and one[4] > 0]
+        chunks: dict[tuple[int, int, str], int] = {}
+        for some in _slices([(one[0], one[1], one[3]) for one in later], _ASKED_AT_ONCE):
+            values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
+            sql = (
+                "SELECT chain_number, ledger_index, ledger_hash, max(chunks) FROM xrpl_ledgers"
+                f" WHERE (chain_number, ledger_index, ledger_hash) IN ({values}) GROUP BY ALL"
+            )
+            chunks |= {
+                (number, block, told): of for number, block, told, of in self._client.query(sql).result_rows
+            }
+        return {one for one in later if one[4] >= chunks.get((one[0], one[1], one[3]), one[4] + 1)}
 
     def _mark(self, intents: Sequence[Intent], undone: int) -> None:
         names = ["batch", "epoch", "topic", "partition", "from_offset", "to_offset", "undone"]

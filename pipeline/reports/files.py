@@ -205,6 +205,9 @@ def check_export(folder: Path, trusted: Ed25519PublicKey | None) -> Checked:
         manifest, signer = opened(content, trusted)
         files = {str(file["name"]): file for file in manifest["files"]}
         fmt = str(manifest["format"])
+        told = sorted(str(file["part"]) for file in manifest["files"])
+        if told != sorted(compliance.PARTS):
+            raise ExportError(f"{MANIFEST}: its files are not one each of {', '.join(compliance.PARTS)}")
         for name, file in files.items():
             _same(folder, name, file, fmt)
     except ManifestError as error:
@@ -221,6 +224,8 @@ def _same(folder: Path, name: str, file: Mapping[str, Any], fmt: str) -> None:
     path = folder / name
     if path.name != name or fmt not in compliance.FORMATS:
         raise ValueError(name)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise ExportError(f"{name}: it is no file of its own; an export has no links")
     try:
         digest = _digest(path)
         if digest != file["sha256"]:

@@ -1,6 +1,8 @@
--- The whole story of one position of S1, or of an asset of S1 over all its positions, in the order it happened: applied events, each attestation queued for a chain
--- and each transaction that confirms one, with their places in topic and chain, as in provenance.
--- about: the position, or the entry of the asset, that the row is of. state: what it came to; amount, amount_released: of the event. attestation_id: digest on the chain, empty for none.
+-- The whole story of one position of S1, or of an asset of S1 over all its positions, in the order it happened: applied
+-- events, each attestation queued for a chain and each transaction that confirms one, with their places in topic and
+-- chain, as in provenance.
+-- about: the position, or the entry of the asset, that the row is of. state: what it came to; amount, amount_released:
+-- of the event. attestation_id: digest on the chain, empty for none.
 -- hash, block_hash: of the transaction that carries the digest, and of its ledger or block; empty for the rest.
 -- detail: JSON. The remainder after each step: position_timeline.
 -- position: the position's id, or the asset's.
@@ -26,17 +28,17 @@ SELECT
   ifNull(l.ledger_hash, '') AS block_hash, event_id, app_id, user_id, detail, _topic, _partition, _offset, _epoch
 FROM (
   SELECT
-    at, 'position_events' AS source, position_id AS about, type, new_state AS state, amount, amount_released, '' AS attestation_id,
-    'offchain' AS chain, toInt64(-1) AS block, toInt32(0) AS transaction_index, '' AS hash, event_id, app_id, user_id,
-    payload AS detail, recorded_at, _topic, _partition, _offset, _epoch
+    at, 'position_events' AS source, position_id AS about, type, new_state AS state, amount, amount_released,
+    '' AS attestation_id, 'offchain' AS chain, toInt64(-1) AS block, toInt32(0) AS transaction_index, '' AS hash,
+    event_id, app_id, user_id, payload AS detail, recorded_at, _topic, _partition, _offset, _epoch
   FROM position_events FINAL
   WHERE position_id IN (SELECT about FROM named) AND event_id IN (
     SELECT event_id FROM applied_events WHERE topic = 'positions.events.v1' AND key IN (SELECT about FROM named)
   )
   UNION ALL
   SELECT
-    at, 'attestations', position_id, kind, '', NULL, NULL, attestation_id, 'offchain', -1, 0, '', event_id, '', NULL, payload_json,
-    at, _topic, _partition, _offset, _epoch
+    at, 'attestations', position_id, kind, '', NULL, NULL, attestation_id, 'offchain', -1, 0, '', event_id, '', NULL,
+    payload_json, at, _topic, _partition, _offset, _epoch
   FROM attestations FINAL WHERE attestation_id IN (SELECT id FROM attested)
   UNION ALL
   SELECT

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -149,10 +150,15 @@ DAMAGE = {
     ),
     "half a manifest": lambda folder: _edit(folder / "manifest.json", lambda text: text[: len(text) // 2]),
     "a path that leaves": lambda folder: (folder / "manifest.json").write_bytes(_leaving(folder)),
+    "a part left out": lambda folder: _leave_out(folder, "state_changes.csv"),
+    "a link": lambda folder: _replace(
+        folder / "state_changes.csv", lambda path: path.symlink_to("/dev/zero")
+    ),
+    "a pipe": lambda folder: _replace(folder / "state_changes.csv", os.mkfifo),
 }
 NAMED = {
     "a byte changed": "transfers.csv", "a row lost": "audit_trail.csv", "a file gone": "regulatory.csv",
-    "a file too many": "more.csv",
+    "a file too many": "more.csv", "a link": "state_changes.csv", "a pipe": "state_changes.csv",
 }  # fmt: skip
 
 
@@ -160,6 +166,19 @@ def _edit(path: Path, change: Any) -> None:
     before = path.read_bytes()
     path.write_bytes(change(before))
     assert path.read_bytes() != before
+
+
+def _replace(path: Path, make: Any) -> None:
+    path.unlink()
+    make(path)
+
+
+def _leave_out(folder: Path, name: str) -> None:
+    """Signed with the right key, for whoever has it may err too."""
+    manifest = json.loads((folder / "manifest.json").read_bytes())["manifest"]
+    manifest["files"] = [file for file in manifest["files"] if file["name"] != name]
+    (folder / name).unlink()
+    (folder / "manifest.json").write_bytes(sealed(manifest, private_key(PRIVATE)))
 
 
 def _leaving(folder: Path) -> bytes:

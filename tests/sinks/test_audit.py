@@ -18,6 +18,7 @@ from schemas.codec import Codec
 from sinks.audit_run import Asked, run
 from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
 from sinks.books_reading import AnsweringBooks, AskedBooks
+from sinks.clickhouse_client import QueryError
 from tests.support.audit_world import (
     BLOCKS,
     EVM,
@@ -644,6 +645,12 @@ def test_a_wrong_call(
 ) -> None:
     assert run_audit(_up(scene), topic, chain, since, False, False) == 2
     assert why in capsys.readouterr().err
+
+
+def test_a_history_without_tables() -> None:
+    """As a role leaves it that was killed at its first start."""
+    with pytest.raises(QueryError, match="no table sink_progress: start the history role"):
+        run(lambda sql: [], TABLES, Asked())
 
 
 def test_no_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,28 @@ def test_another_epoch_with_other_batches_adds_nothing(tmp_path: Path) -> None:
         assert found(sink) == expected(records)
         (row,) = sink.query("SELECT sum(duplicates) AS n FROM sink_progress WHERE `table` = 'sink_applied'")
         assert row["n"] == 40
+
+
+def test_a_ledger_that_is_cut_into_more_chunks_adds_nothing(tmp_path: Path) -> None:
+    """A later release tells it again, into another epoch; what its messages hold has other bounds."""
+    paid = [transaction(place) for place in range(4)]
+
+    def told(*cuts: list[dict[str, Any]]) -> list[HistoryMessage]:
+        whole = {"chunks": len(cuts), "transaction_count": 4}
+        return [message(ledger(5, cut, chunk=chunk, **whole), chunk) for chunk, cut in enumerate(cuts)]
+
+    with history(tmp_path / "ch") as sink:
+        results = []
+        for epoch, messages in (("a", told(paid[:2], paid[2:])), ("b", told(paid[:1], paid[1:3], paid[3:]))):
+            sink.open_partition(epoch, LEDGERS, 0)
+            parts = [sink.write(epoch, [one]) for one in messages]  # chunks may come in batches of their own
+            results.append([(one.applied, one.duplicates) for one in parts])
+            sink.flush()
+        assert results == [[(1, 0)] * 2, [(0, 1)] * 3]
+        (row,) = sink.query(
+            "SELECT count() AS n, uniqExact(transaction_index) AS places FROM xrpl_transactions"
+        )
+        assert (row["n"], row["places"]) == (4, 4)
 
 
 def test_the_same_block_twice_in_a_batch_counts_once(tmp_path: Path) -> None:
