@@ -134,6 +134,8 @@ def _evm_chains(up: Up) -> dict[str, Mapping[str, Any]]:
 
 
 def _blocks(told: Mapping[str, Any]) -> str:
+    if not told:
+        return "starting"
     if told.get("block", -1) < 0:
         return "no block yet"
     reorgs, trouble = told.get("reorgs", 0), told.get("failed") or told.get("too_deep")

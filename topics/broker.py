@@ -149,6 +149,16 @@ async def change_config(admin: AIOKafkaAdminClient, action: ChangeConfig) -> Non
             for code, message, *_ in answer.resources:
                 if code:
                     raise for_code(code)(f"{action}: {message}")
+        await _until_set(admin, action)
+
+
+async def _until_set(admin: AIOKafkaAdminClient, action: ChangeConfig) -> None:
+    """The controller answers before the brokers know: wait until they tell what was set. Raises TimeoutError."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        while (told := _values(await _settings(admin, [action.name]), action.name)) is not None:
+            if action.after.items() <= told.items():
+                return
+            await asyncio.sleep(_RETRY_S)
 
 
 async def can_be_idempotent(client: AIOKafkaClient) -> bool:
