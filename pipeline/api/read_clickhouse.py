@@ -40,7 +40,6 @@ SETTINGS: Final[Mapping[str, str]] = {
     "local_filesystem_read_method": "pread",  # a few rows: handing them between threads costs more than reading them
 }
 DOWNLOAD: Final[Mapping[str, str]] = {
-    "final": "1",
     "max_execution_time": "120",
     "output_format_json_escape_forward_slashes": "0",
     "format_csv_null_representation": "",
@@ -87,14 +86,17 @@ class ClickHouse:
         meta = orjson.loads(b"".join([part async for part in empty]))["meta"]
         return {column["name"]: column["type"] for column in meta}
 
-    async def stream(self, sql: str, parameters: Mapping[str, Any], fmt: str) -> AsyncIterator[bytes]:
-        """The bytes of a SELECT in a format of ClickHouse's, as they come.
+    async def stream(
+        self, sql: str, parameters: Mapping[str, Any], fmt: str, final: bool = True
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a SELECT in a format of ClickHouse's, as they come; `final`: of tables as with FINAL.
 
         Raises ApiError 503 before the first; later RuntimeError or aiohttp's errors: then there was more.
         """
         base, query, headers = self._place()
         query |= {
             **DOWNLOAD,
+            "final": str(int(final)),
             **{f"param_{name}": str(format_bind_value(value)) for name, value in parameters.items()},
         }
         last = b""

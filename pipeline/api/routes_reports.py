@@ -117,7 +117,7 @@ class ReportReads:
         """(the first ROWS_MAX rows, whether there are more)."""
         types = await self._types(report)
         sql = f"{exactly(report.sql, types)}\nLIMIT {ROWS_MAX + 1}"
-        blocks = self.clickhouse.stream(sql, report.parameters, "JSONEachRow")
+        blocks = self.clickhouse.stream(sql, report.parameters, "JSONEachRow", report.final)
         found = [orjson.loads(line) for line in b"".join([block async for block in blocks]).splitlines()]
         return found[:ROWS_MAX], len(found) > ROWS_MAX
 
@@ -138,7 +138,7 @@ class ReportReads:
         try:
             types = await self._types(report)
             sql, kind = exactly(report.sql, types), compliance.FORMATS[fmt][0]
-            blocks = self.clickhouse.stream(sql, report.parameters, kind)
+            blocks = self.clickhouse.stream(sql, report.parameters, kind, report.final)
             first = await anext(blocks, b"")
         except BaseException:
             self.downloads.release()

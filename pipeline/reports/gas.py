@@ -119,6 +119,7 @@ def gas_report(question: GasQuestion) -> Report:
         f"  SELECT\n    chain, chain_number, {column if raw else key} AS {column},\n    {_SUMS}\n"
         f"  FROM {source} AS f{where}\n  GROUP BY chain, chain_number, {column}\n)\nORDER BY chain, {order}",
         question.parameters,
+        final=False,
     )
 
 

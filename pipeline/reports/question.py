@@ -32,10 +32,15 @@ class BadQuestion(ValueError):
 
 @dataclass(frozen=True)
 class Report:
-    """A query: `{name:Type}` in `sql` are `parameters`."""
+    """A query: `{name:Type}` in `sql` are `parameters`.
+
+    `final`: every table is read as with FINAL. False where the text says FINAL wherever it is needed; then a question
+    by key costs what it reads, and no merging of what lies beside.
+    """
 
     sql: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    final: bool = True
 
     @property
     def pasteable(self) -> str:

@@ -52,6 +52,26 @@ def test_every_number_is_recomputed_from_raw_rows_and_equals_the_books(
         assert by_key(ask(scene, report), question.key, name) == by_key(on_chains, question.key, name), name
 
 
+@pytest.mark.parametrize("by", gas.BY)
+@pytest.mark.parametrize("verified", [False, True])
+def test_a_row_told_twice_counts_once_though_tables_are_not_read_as_final(
+    scene: ReportScene, by: str, verified: bool
+) -> None:
+    report = gas.gas_report(gas_question(by, Period(), verified=verified))
+    client, tables = scene.world.history._client, ("gas_ledger", "evm_blocks", "xrpl_ledgers", "verdicts")
+    expected = client.query(f"{report.pasteable} SETTINGS final = 1").result_rows
+    assert expected and not report.final
+    for table in tables:
+        client.command(f"SYSTEM STOP MERGES {table}")
+        client.command(f"INSERT INTO {table} SELECT * FROM {table} FINAL")
+    try:
+        assert client.query(f"{report.pasteable} SETTINGS final = 0").result_rows == expected
+    finally:
+        for table in tables:
+            client.command(f"SYSTEM START MERGES {table}")
+            client.command(f"OPTIMIZE TABLE {table} FINAL")
+
+
 def test_the_sums_are_what_the_engines_of_the_books_have(scene: ReportScene) -> None:
     rows = ask(scene, gas.gas_report(gas_question("user", Period())))
     evm = {(EVM, row["owner"]): int(row["fee_paid"]) for row in rows if row["chain"] == EVM}
