@@ -24,13 +24,15 @@ _BOOK: Final = (
 )
 
 
-def check_blocks(ask: Ask, known: Container[str], behind: bool) -> Iterator[Result]:
-    """Chains of which the books have transfers and the history no block at all; `behind`: they may be on their way."""
+def check_blocks(ask: Ask, known: Container[str], behind: bool, chain: str = "") -> Iterator[Result]:
+    """Chains (or `chain` alone) of which the books have transfers and the history no block at all.
+
+    `behind`: they may be on their way."""
     for row in ask(
         "SELECT toString(chain) AS name, count() AS n FROM transfers WHERE chain_number != 0"
         " GROUP BY name ORDER BY name SETTINGS final = 0"
     ):
-        if row["name"] in known:
+        if row["name"] in known or chain not in ("", row["name"]):
             continue
         told = f"{row['n']} transfers"
         if behind:

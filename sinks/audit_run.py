@@ -252,7 +252,8 @@ def _books(ask: Ask, asked: Asked, books: Books | None) -> Iterator[Result]:
     yield from told
     behind = any(one.ok is None for one in told)
     every = chains(ask)
-    yield from guarded("booked", "chains", check_blocks(ask, {one.chain for one in every}, live or behind))
+    known = {one.chain for one in every}
+    yield from guarded("booked", "chains", check_blocks(ask, known, live or behind, asked.chain))
     for blocks in every:
         if asked.chain not in ("", blocks.chain):
             continue

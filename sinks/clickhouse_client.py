@@ -43,9 +43,10 @@ READ_SETTINGS: Final[Mapping[str, Any]] = {"final": 1, "readonly": 2}
 ANSWER_WAIT_S: Final = 60  # a statement of a server that says nothing for so long has failed
 STAGE_TABLE: Final = "sink_stage"  # temporary: it goes with its session, as when a server starts again
 _UNKNOWN_TABLE: Final = 60
+_STD_EXCEPTION: Final = 1001  # of the data, or of the disk
 # Error codes of a ClickHouse that can't now and may soon: time-outs, network, too much at once, a full disk.
 _AWAY_CODES: Final = frozenset(
-    {159, 198, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 373, 394, 425, 745, 999}
+    {159, 198, 202, 203, 209, 210, 236, 241, 242, 243, 252, 279, 319, 373, 394, 425, 692, 745, 999}
 )
 # Those that speak of the data at hand.
 _DATA_CODES: Final = frozenset(
@@ -53,7 +54,9 @@ _DATA_CODES: Final = frozenset(
 )
 _VERSION: Final = re.compile(r"\s*\(version [^)]*\)|^Code: \d+\. DB::Exception: ")
 _CODE: Final = re.compile(r"Code: (\d+)")
-_NO_SPACE: Final = re.compile(r"No space left on device|Disk quota exceeded")
+_NO_SPACE: Final = re.compile(
+    r"errno: (28|122)\b|filesystem error: .*(No space left on device|Disk quota exceeded)"
+)
 _GATEWAY: Final = re.compile(r"\b(429|502|503|504)\b")
 
 
@@ -215,9 +218,12 @@ def of_data(fault: Exception) -> bool:
 
 def is_away(fault: Exception) -> bool:
     """Whether another try may succeed without anybody's doing: no answer, or an answer that says "not now"."""
-    if _NO_SPACE.search(str(fault)):  # while a file is written: under codes that mean much else too
+    code = fault_code(fault)
+    if code not in _DATA_CODES - {_STD_EXCEPTION} and _NO_SPACE.search(
+        str(fault)
+    ):  # a message may quote data
         return True
-    if code := fault_code(fault):
+    if code:
         return code in _AWAY_CODES or (code == _UNKNOWN_TABLE and STAGE_TABLE in str(fault))
     return isinstance(fault, OperationalError | OSError | HTTPError) or (
         isinstance(fault, DatabaseError) and bool(_GATEWAY.search(str(fault)))

@@ -198,14 +198,17 @@ class Commits:
         return found
 
     def cut_otherwise(self, topic: str, identities: Iterable[Identity]) -> set[Identity]:
-        """Chunks beyond the last one of their ledger as it was applied: a later release may cut it into more."""
+        """Chunks beyond the last one of a ledger that was applied whole: a later release may cut it into more."""
         later = [one for one in identities if topic == LEDGERS and one[4] > 0]
         chunks: dict[tuple[int, int, str], int] = {}
         for some in _slices([(one[0], one[1], one[3]) for one in later], _ASKED_AT_ONCE):
             values = ", ".join(f"({', '.join(map(literal, one))})" for one in some)
             sql = (
-                "SELECT chain_number, ledger_index, ledger_hash, max(chunks) FROM xrpl_ledgers"
+                "SELECT chain_number, ledger_index, ledger_hash, max(l.chunks) AS cut FROM xrpl_ledgers AS l"
                 f" WHERE (chain_number, ledger_index, ledger_hash) IN ({values}) GROUP BY ALL"
+                f" HAVING (chain_number, ledger_index, ledger_hash, cut) IN (SELECT chain_number, block, hash,"
+                f" uniqExact(chunk) FROM {APPLIED_TABLE} WHERE _topic = {literal(topic)}"
+                f" AND (chain_number, block, hash) IN ({values}) GROUP BY ALL)"
             )
             chunks |= {
                 (number, block, told): of for number, block, told, of in self._client.query(sql).result_rows

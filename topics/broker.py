@@ -153,12 +153,13 @@ async def change_config(admin: AIOKafkaAdminClient, action: ChangeConfig) -> Non
 
 
 async def _until_set(admin: AIOKafkaAdminClient, action: ChangeConfig) -> None:
-    """The controller answers before the brokers know: wait until they tell what was set. Raises TimeoutError."""
-    async with asyncio.timeout(CONNECT_TIMEOUT_S):
-        while (told := _values(await _settings(admin, [action.name]), action.name)) is not None:
-            if action.after.items() <= told.items():
-                return
-            await asyncio.sleep(_RETRY_S)
+    """The controller answers before the brokers know: wait until they tell what was set. Raises KafkaError."""
+    for _ in range(int(CONNECT_TIMEOUT_S / _RETRY_S)):
+        told = _values(await _settings(admin, [action.name]), action.name)
+        if told is None or action.after.items() <= told.items():
+            return
+        await asyncio.sleep(_RETRY_S)
+    raise KafkaError(f"{action}: taken, but the broker does not tell it after {CONNECT_TIMEOUT_S:g} s")
 
 
 async def can_be_idempotent(client: AIOKafkaClient) -> bool:

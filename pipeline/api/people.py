@@ -41,8 +41,8 @@ TOPIC: Final = "people.data.v1"
 LOCK_AGAIN_S: Final = 0.005
 EVERY_S: Final = 30.0
 CLOSE_EVERY_MS: Final = 3_600_000
-NOBODY: Final = b"0" * 32
-"""Key of the tombstones that close segments; a person's is made by chance."""
+NOBODY: Final = b"-"
+"""Key of the tombstones that close segments; no person's."""
 DATA_MAX: Final = 256 << 10
 PERSON: Final = re.compile(r"[A-Za-z0-9]{16,64}")
 KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")

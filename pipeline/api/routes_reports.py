@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from pipeline.api import read_models as models
 from pipeline.api.client import ROOT, ApiError, current, required
 from pipeline.api.read_clickhouse import ClickHouse
-from pipeline.api.reads import GAS_READ, POSITIONS_READ, reads_gas
+from pipeline.api.reads import GAS_READ, reads_gas
 from pipeline.reports import compliance, gas, provenance
 from pipeline.reports.files import header
 from pipeline.reports.question import WORD_MAX, BadQuestion, Report, period
@@ -230,13 +230,13 @@ def _provenance(router: APIRouter, reads: ReportReads) -> None:
     ) -> Response:  # fmt: skip
         """The whole story of an asset: its key (<chain>/nft:…), its id on `chain`, or its id in an application.
 
-        Rows of gas are left out but for scope gas:read. For scope positions:read also that of a position, or of an
-        asset of S1 over all its positions.
+        Rows of gas are left out but for scope gas:read. For root also that of a position, or of an asset of S1 over all
+        its positions.
         """
         may = reads_gas(request)
         keys = _asked(lambda: provenance.meanings(asset, chain))
         client = current(request)
-        private = client is not None and client.may(POSITIONS_READ)
+        private = client is not None and ROOT in client.scopes
         for key in [*keys, None] if private else keys:
             if key is None:
                 key, report = asset, provenance.of_positions(asset)

@@ -23,7 +23,8 @@ Row = dict[str, Any]
 ROWS: Final = 200  # of one page
 DAYS_MAX: Final = 3660
 FRESH_S: Final = 5.0
-FRESH_SHARE: Final = 0.05  # of the time, at most, goes into asking for the first page
+FRESH_SHARE: Final = 0.05  # of the time, at most, goes into asking for the first page, but for
+FRESH_MOST_S: Final = 30.0  # once in so long
 LATEST_BLOCKS: Final = 1000  # the first page looks no further back for transactions
 HEAVY_MAX: Final = 2  # questions at once that read all there is of an asset, for whoever asks
 END: Final = (1 << 62) - 1  # a position after every block
@@ -80,7 +81,7 @@ class Asks:
                 asked = [self._latest(row) for _, row in sorted(heads.items())]
                 latest = [row for rows in await asyncio.gather(*asked) for row in rows]
                 self._fresh, now = Fresh(chains, topics, latest), time.monotonic()
-                self._again = now + max(FRESH_S, (now - begun) / FRESH_SHARE)
+                self._again = now + min(max(FRESH_S, (now - begun) / FRESH_SHARE), FRESH_MOST_S)
             return self._fresh
 
     async def _latest(self, head: Row) -> list[Row]:

@@ -166,8 +166,8 @@ def test_of_assets_beyond_what_an_address_names_none_is_anothers(
     assert [story.state(id)["owner_user_id"] for id in ("first", "second")] == [None, "bob"]
 
 
-def test_a_state_of_before_addresses_named_their_assets_is_read(story: Story) -> None:
-    """What it does not say is nobody's; the asset's owner is looked up when it is acted on."""
+def test_a_users_address_of_a_former_release_is_not_given_up(story: Story) -> None:
+    """Its state does not say what stands there; what leaves it leaves."""
     story.asset("card", NFT, "onchain", None)
     story.seen(NFT, None, ANN, TX[0])
     for id, user, treasury in ((ANN, "ann", False), (TREASURY, None, True)):
@@ -175,10 +175,32 @@ def test_a_state_of_before_addresses_named_their_assets_is_read(story: Story) ->
         story.fold.held["address", id] = orjson.dumps(old)
     story.does("APP_REGISTERED", "app", {"title": "App", "treasuries": [TREASURY]})
     assert story.refused("USER_ADDRESSES_CHANGED", "bob", {"added": [TREASURY]})[0] == "address_taken"
-    story.does("USER_ADDRESSES_CHANGED", "ann", {"removed": [ANN]})
-    assert story.refused("METADATA_UPDATED", "card", {"title": "Mine"}, user_id="ann")[0] == "not_owner"
+    assert story.refused("USER_ADDRESSES_CHANGED", "ann", {"removed": [ANN]})[0] == "too_many"
     story.seen(NFT, ANN, BOB, TX[1])
     assert story.state("card")["owner_user_id"] == "bob"
+    assert story.refused("USER_ADDRESSES_CHANGED", "ann", {"removed": [ANN]})[0] == "too_many"
+
+
+def test_what_waited_at_an_address_in_a_former_release_is_his_who_registers_it(story: Story) -> None:
+    story.asset("card", NFT, "onchain", None)
+    story.seen(NFT, None, STRANGER, TX[0])
+    old = {"user_id": None, "treasury": False, "waiting": ["card"]}
+    story.fold.held["address", STRANGER] = orjson.dumps(old)
+    story.does("USER_REGISTERED", "cyd", {"addresses": [STRANGER]})
+    assert story.state("card")["owner_user_id"] == "cyd"
+    story.does("USER_ADDRESSES_CHANGED", "cyd", {"removed": [STRANGER]})
+    assert story.state("card")["owner_user_id"] is None
+
+
+def test_a_treasury_is_dropped_by_its_own_application_alone(story: Story) -> None:
+    old = {"user_id": None, "treasury": True, "waiting": []}
+    story.fold.held["address", TREASURY] = orjson.dumps(old)
+    story.fold.held["app", "other"] = orjson.dumps(
+        {"title": "Other", "issuers": [], "treasuries": [TREASURY]}
+    )
+    story.does("APP_REGISTERED", "app", {"title": "App", "treasuries": [TREASURY]})
+    story.does("APP_REGISTERED", "other", {"title": "Other", "treasuries": []})
+    assert story.refused("USER_ADDRESSES_CHANGED", "bob", {"added": [TREASURY]})[0] == "address_taken"
 
 
 def test_a_pack_that_the_chain_burns_gives_its_content_free(story: Story) -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -358,6 +359,12 @@ def test_one_person_with_two_accounts_is_one_reviewer(fold: TestFold) -> None:
     assert not [judged for judged in fold.apply([second, *grants, entry, first]) if judged.refused]
     assert refused(fold, again) == ("already_reviewed", "data.reviewer")
     assert (fold.state("contribution_entry", "e") or {})["status"] == "open"
+    entry = fold.state("contribution_entry", "e") or {}
+    fold.held["contribution_entry", "e"] = orjson.dumps(
+        {**entry, "reviewers": []}
+    )  # as one of a former release
+    same = told("CONTRIBUTION_REVIEWED", "e", reviewer="acc2", verdict="accepted")
+    assert refused(fold, same) == ("already_reviewed", "data.reviewer")
     assert fold.one(other).refused is None
     assert (fold.state("contribution_entry", "e") or {})["status"] == "accepted"
 

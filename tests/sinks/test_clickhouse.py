@@ -19,7 +19,15 @@ from schemas.loader import make_schema, schemas
 from schemas.registry import LocalRegistry, entry_of
 from sinks import clickhouse_load
 from sinks.clickhouse import ClickHouseHistory
-from sinks.clickhouse_client import DirectoryInUse, DirectoryLock, Place, QueryError, is_away, json_value
+from sinks.clickhouse_client import (
+    DirectoryInUse,
+    DirectoryLock,
+    Place,
+    QueryError,
+    is_away,
+    json_value,
+    of_data,
+)
 from sinks.sink import HistoryMessage
 from tests.support.history import (
     ALERTS,
@@ -431,3 +439,23 @@ def test_a_folder_of_an_earlier_release_gains_the_columns_it_lacks(tmp_path: Pat
         sink.write("e", [message(ledger(1, [transaction(0)]), 0)])
         sink.flush()
         assert list(sink.query("SELECT memos FROM xrpl_transactions")) == [{"memos": []}]
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        (
+            "Code: 6. DB::Exception: Cannot parse string 'No space left on device' as UInt256. (CANNOT_PARSE_TEXT)",
+            True,
+        ),
+        ("Code: 6. DB::Exception: Cannot parse string 'errno: 28' as UInt256. (CANNOT_PARSE_TEXT)", True),
+        (
+            "Code: 1001. DB::Exception: std::exception. filesystem error: in rename: Disk quota exceeded",
+            False,
+        ),
+        ("Code: 692. DB::Exception: Too many unfinished mutations (1000). (TOO_MANY_MUTATIONS)", False),
+    ],
+)
+def test_what_a_value_says_is_no_fault_of_the_disk(text: str, data: bool) -> None:
+    fault = DatabaseError(text)
+    assert (of_data(fault), is_away(fault)) == (data, not data)

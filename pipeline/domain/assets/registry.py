@@ -13,7 +13,7 @@ from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Valu
 from pipeline.domain.assets import checks
 from pipeline.domain.assets.chain import new_token, reconcile
 from pipeline.domain.assets.draft import Draft
-from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner
+from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner, stand
 
 _NOT_SAID = (None, False, True)  # states of before the application was told, too
 
@@ -53,7 +53,7 @@ def _give(draft: Draft, address: str, user: str, field: str) -> None:
         owner = known["user_id"] or f"application {known['treasury']}"
         raise Refusal("address_taken", field, f"{address} is {owner}'s already")
     draft.put("address", address, {**known, "user_id": user})
-    for asset_id in known["assets"]:
+    for asset_id in stand(draft, address):
         set_owner(draft, asset_id, user)
 
 
@@ -63,10 +63,12 @@ def _take(draft: Draft, address: str, user: str) -> None:
     if known["user_id"] != user:
         raise Refusal("not_owner", "data.removed", f"{address} is not {user}'s")
     if known["unnamed"]:
-        detail = f"{address} holds {len(known['assets']) + known['unnamed']} assets, more than change at once"
+        detail = (
+            f"{address} holds, or has held, assets that its state does not name: not all can change at once"
+        )
         raise Refusal("too_many", "data.removed", detail)
     draft.put("address", address, {**known, "user_id": None})
-    for asset_id in known["assets"]:
+    for asset_id in stand(draft, address):
         set_owner(draft, asset_id, None)
 
 
@@ -77,7 +79,7 @@ def app_registered(event: AppEvent, view: View) -> Decision:
     before = draft.get("app", event.key) or {"treasuries": []}
     named = {name: _addresses(data, name) for name in ("issuers", "treasuries")}
     for address in before["treasuries"]:
-        if address not in named["treasuries"]:
+        if address not in named["treasuries"] and address_of(draft, address)["treasury"] in (True, event.key):
             draft.put("address", address, {**address_of(draft, address), "treasury": None})
     for address in named["treasuries"]:
         known = address_of(draft, address)

@@ -12,7 +12,8 @@ from pipeline.domain.applications.event import Refusal, Value, one
 from pipeline.domain.assets.draft import Draft, illegal
 
 TREE_MAX: Final = 2000  # assets in one container, at all depths: they all change in one event
-NAMED_MAX: Final = 1000  # assets that the state of one address names: they all change with whose it is
+NAMED_MAX: Final = 250  # assets that the state of one address names: they all change with whose it is
+UNKNOWN: Final = 1 << 30  # how many a state of a former release leaves unnamed: nobody counted
 
 
 def new_asset(**fields: Any) -> Value:
@@ -157,7 +158,23 @@ def stand_at(draft: Draft, asset_id: str, before: str | None, holder: str | None
 def address_of(draft: Draft, address: str) -> Value:
     """An address of a chain: the user or the application (its treasury) whose it is, and the assets in custody of the
     chain that it holds: by name, and how many more."""
-    return {**_NOBODYS, **(draft.get("address", address) or {})}
+    known = draft.get("address", address) or {}
+    if "waiting" in known:  # as a former release left it: it named only what waits for a user
+        whole = known["user_id"] is None and not known["treasury"] and len(known["waiting"]) < WAITING_MAX
+        known = {name: known[name] for name in ("user_id", "treasury")} | {
+            "assets": known["waiting"], "unnamed": 0 if whole else UNKNOWN,
+        }  # fmt: skip
+    return {**_NOBODYS, **known}
 
 
+def stand(draft: Draft, address: str) -> list[str]:
+    """The assets that an address names and that are in custody of the chain there."""
+    held = ((id, draft.held(id)) for id in address_of(draft, address)["assets"])
+    return [
+        id for id, asset in held
+        if asset["custody_type"] == "onchain" and asset["onchain_holder"] == address and not asset["burnt"]
+    ]  # fmt: skip
+
+
+WAITING_MAX: Final = 1000
 _NOBODYS: Final[Value] = {"user_id": None, "treasury": None, "assets": [], "unnamed": 0}

@@ -50,10 +50,10 @@ def contribution_reviewed(event: AppEvent, view: View) -> Decision:
     reviewer = in_circle(event, view, entry["circle_id"], "reviewer")
     contributor = accounts.known(view, entry["contributor"], KEY)
     id, owner = f"{event.key}/{event.data['reviewer']}", reviewer["owner_id"]
-    reviewers = entry.get("reviewers", [])  # entries of former releases have none
+    reviewers = entry.get("reviewers", [])  # an entry that a former release began names none
     if entry["contributor"] == event.data["reviewer"] or owner == contributor["owner_id"]:
         raise Refusal("own_contribution", "data.reviewer", "nobody reviews a contribution of their own")
-    if owner in reviewers:
+    if owner in reviewers or view.get("contribution_review", id) is not None:
         raise Refusal("already_reviewed", "data.reviewer", f"{owner} has reviewed {event.key} already")
     circle = one(view, "circle", entry["circle_id"], KEY)
     entry = {**entry, verdict: entry[verdict] + 1, "reviewers": [*reviewers, owner]}
