@@ -140,7 +140,7 @@ def _blocks(told: Mapping[str, Any]) -> str:
         return "no block yet"
     reorgs, trouble = told.get("reorgs", 0), told.get("failed") or told.get("too_deep")
     return (
-        f"block {told.get('block', -1)} (final {told.get('final', -1)}"
+        f"block {told['block']} (final {told.get('final', -1)}"
         + (f", {reorgs:,} reorgs" if reorgs else "")
         + f"), {told.get('blocks', 0):,} blocks, {told.get('transactions', 0):,} transactions"
         + (f"; {trouble}" if trouble else "")

@@ -219,9 +219,8 @@ def of_data(fault: Exception) -> bool:
 def is_away(fault: Exception) -> bool:
     """Whether another try may succeed without anybody's doing: no answer, or an answer that says "not now"."""
     code = fault_code(fault)
-    if code not in _DATA_CODES - {_STD_EXCEPTION} and _NO_SPACE.search(
-        str(fault)
-    ):  # a message may quote data
+    quotes_data = code in _DATA_CODES and code != _STD_EXCEPTION
+    if not quotes_data and _NO_SPACE.search(str(fault)):
         return True
     if code:
         return code in _AWAY_CODES or (code == _UNKNOWN_TABLE and STAGE_TABLE in str(fault))

@@ -1,10 +1,10 @@
 """What a request may take: rate, size, time. Refusals are answers, never surprises.
 
 Rates are token buckets: one a key, one a client address (IPv6: its /64; behind a trusted proxy the one that this names)
-where no key is sent. Every answer says what
-is left (`RateLimit`, `RateLimit-Policy`: IETF draft-ietf-httpapi-ratelimit-headers-10). A body is counted as it
-comes, so a missing or wrong Content-Length changes nothing; what is held of all bodies together is bounded too.
-Requests that come too slowly are ended: headers by the protocol, bodies by the reader.
+where no key is sent. Every answer says what is left (`RateLimit`, `RateLimit-Policy`: IETF
+draft-ietf-httpapi-ratelimit-headers-10). A body is counted as it comes, so a missing or wrong Content-Length changes
+nothing; what is held of all bodies together is bounded too. Requests that come too slowly are ended: headers by the
+protocol, bodies by the reader.
 """
 
 from __future__ import annotations

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ import tigerbeetle as tb
 from sinks.books import ACCOUNT_DTYPE, BATCH_MAX, CREATED, RESULT_DTYPE, TRANSFER_DTYPE, Books
 from sinks.embedded_books import EmbeddedBooks
 from sinks.tigerbeetle import connect
+from tests.support.tigerbeetle import tigerbeetle_server
 
 ACCOUNTS = 10_000
 MILLION = 1_000_000
@@ -173,19 +172,8 @@ def cluster(directory: Path) -> Iterator[tuple[str, int] | None]:
     if binary is None:
         yield None
         return
-    file = directory / "0_0.tigerbeetle"
-    identity = ["--cluster=0", "--replica=0", "--replica-count=1"]
-    subprocess.run([binary, "format", *identity, file], check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    start = [binary, "start", f"--addresses={address}", "--cache-grid=512MiB", file]
-    server = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with tigerbeetle_server(binary, directory, cache="512MiB") as address:
         yield address, 0
-    finally:
-        server.kill()
-        server.wait()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,6 @@ import inspect
 import json
 import os
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +25,7 @@ from sinks.books import Books
 from sinks.embedded_books import EmbeddedBooks, connect
 from sinks.tigerbeetle import ClusterBooks
 from sinks.tigerbeetle import connect as connect_cluster
+from tests.support.tigerbeetle import tigerbeetle_server
 
 SCENARIOS = {scenario["name"]: scenario for scenario in scenarios()}
 SEEDS = range(24)
@@ -59,20 +58,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterBooks]:
     binary = shutil.which("tigerbeetle")
     if not binary:
         pytest.skip("no TigerBeetle: neither TIGERBEETLE_ADDRESSES nor a `tigerbeetle` on PATH")
-    file = tmp_path_factory.mktemp("tigerbeetle") / "0_0.tigerbeetle"
-    identity = ["--cluster=0", "--replica=0", "--replica-count=1"]
-    subprocess.run([binary, "format", *identity, file], check=True, capture_output=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    start = [binary, "start", f"--addresses={address}", "--cache-grid=256MiB", file]
-    server = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with tigerbeetle_server(binary, tmp_path_factory.mktemp("tigerbeetle")) as address:
         yield from _closing(connect_cluster(address, timeout_s=30))
-    finally:
-        server.kill()
-        server.wait()
-        file.unlink()
 
 
 def _closing(books: ClusterBooks) -> Iterator[ClusterBooks]:

@@ -13,7 +13,7 @@ from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Valu
 from pipeline.domain.assets import checks
 from pipeline.domain.assets.chain import new_token, reconcile
 from pipeline.domain.assets.draft import Draft
-from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner, stand
+from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner, standing
 
 _NOT_SAID = (None, False, True)  # states of before the application was told, too
 
@@ -53,7 +53,7 @@ def _give(draft: Draft, address: str, user: str, field: str) -> None:
         owner = known["user_id"] or f"application {known['treasury']}"
         raise Refusal("address_taken", field, f"{address} is {owner}'s already")
     draft.put("address", address, {**known, "user_id": user})
-    for asset_id in stand(draft, address):
+    for asset_id in standing(draft, address):
         set_owner(draft, asset_id, user)
 
 
@@ -68,7 +68,7 @@ def _take(draft: Draft, address: str, user: str) -> None:
         )
         raise Refusal("too_many", "data.removed", detail)
     draft.put("address", address, {**known, "user_id": None})
-    for asset_id in stand(draft, address):
+    for asset_id in standing(draft, address):
         set_owner(draft, asset_id, None)
 
 

@@ -13,7 +13,9 @@ from pipeline.domain.assets.draft import Draft, illegal
 
 TREE_MAX: Final = 2000  # assets in one container, at all depths: they all change in one event
 NAMED_MAX: Final = 250  # assets that the state of one address names: they all change with whose it is
-UNKNOWN: Final = 1 << 30  # how many a state of a former release leaves unnamed: nobody counted
+WAITING_MAX: Final = 1000  # that a state of a former release names
+UNKNOWN: Final = 1 << 30  # how many such a state leaves unnamed: nobody counted
+_NOBODYS: Final[Value] = {"user_id": None, "treasury": None, "assets": [], "unnamed": 0}
 
 
 def new_asset(**fields: Any) -> Value:
@@ -167,14 +169,10 @@ def address_of(draft: Draft, address: str) -> Value:
     return {**_NOBODYS, **known}
 
 
-def stand(draft: Draft, address: str) -> list[str]:
+def standing(draft: Draft, address: str) -> list[str]:
     """The assets that an address names and that are in custody of the chain there."""
     held = ((id, draft.held(id)) for id in address_of(draft, address)["assets"])
     return [
         id for id, asset in held
         if asset["custody_type"] == "onchain" and asset["onchain_holder"] == address and not asset["burnt"]
     ]  # fmt: skip
-
-
-WAITING_MAX: Final = 1000
-_NOBODYS: Final[Value] = {"user_id": None, "treasury": None, "assets": [], "unnamed": 0}
