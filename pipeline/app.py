@@ -15,7 +15,8 @@ from pipeline.agents.assets import AssetsRole
 from pipeline.agents.auditing import Auditing, Every
 from pipeline.agents.books import BooksRole
 from pipeline.agents.history import HistoryRole
-from pipeline.agents.runtime import SETUP_EXIT, Role, Worker
+from pipeline.agents.role import Role
+from pipeline.agents.runtime import SETUP_EXIT, Worker
 from pipeline.ingest.apps_config import AppsConfigError, read_apps
 from pipeline.running import running
 from pipeline.settings import Settings

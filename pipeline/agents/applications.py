@@ -20,7 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from pipeline.agents.quarantining import quarantine_loudly
-from pipeline.agents.runtime import Done, Epochs, Message
+from pipeline.agents.role import Done, Epochs, Message
 from pipeline.domain.account import AccountRef
 from pipeline.domain.applications.event import DUE, AppEvent, AppTopic, Decision, Emit, Refusal, Value
 from pipeline.domain.applications.fold import Fold, Judged

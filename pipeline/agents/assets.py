@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pipeline.agents.runtime import Done, Epochs, Message, Place
+from pipeline.agents.role import Done, Epochs, Message, Place
 from pipeline.catalog import CATALOG
 from pipeline.domain.applications.apps import NO_APPS, Apps
 from pipeline.domain.holdings import Holding, as_of_head, exists, fold

@@ -20,7 +20,7 @@ from typing import Any
 from pipeline.agents.applications import Applications
 from pipeline.agents.books_records import refusals, transfer_records
 from pipeline.agents.quarantining import quarantine_loudly
-from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place
+from pipeline.agents.role import Done, Epochs, Message, NotFree, Place
 from pipeline.agents.starting_state import STATES, StatePages
 from pipeline.catalog import APPLICATIONS, CATALOG, EventType
 from pipeline.domain.block_facts import BlockFacts

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pipeline.agents.auditing import Auditing
 from pipeline.agents.quarantining import quarantine
-from pipeline.agents.runtime import Done, Epochs, Message, NotFree, Place, StoreAway
+from pipeline.agents.role import Done, Epochs, Message, NotFree, Place, StoreAway
 from pipeline.catalog import of_history
 from schemas.codec import Codec
 from sinks.sink import HistoryMessage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.domain.findings import alert, connect_headers, quarantined
 from schemas.codec import Codec
 from schemas.records import Quarantined

@@ -19,21 +19,19 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar
-
-import faust
+from typing import Any, TypeVar
 
 from pipeline import metrics
 from pipeline.agents.faust_app import make_app
 from pipeline.agents.progress import Progress
+from pipeline.agents.role import Epochs, Message, NotFree, Place, Role, StoreAway
 from pipeline.settings import Settings
 from sinks.books import BooksUnavailableError
 from sinks.sink import TakenOver
 from topics.broker import BrokerError, NoTopicIds, topic_epochs, true_ends
-from topics.producer import Outgoing, Producer
+from topics.producer import Producer
 
 SETUP_EXIT = 2  # a setting is wrong, or what it names is not there or not free
 DEFECT_EXIT = 70  # EX_SOFTWARE: a defect, nothing was committed
@@ -45,17 +43,7 @@ AWAY_WAIT_S = (0.5, 30.0)  # between two tries at a store that is away: the firs
 AWAY_LOOK_S = 0.5  # how soon a wait ends when this process ends or gives partitions back
 AWAY_SAY_S = 60.0
 
-Place = tuple[str, int]  # topic, partition
 T = TypeVar("T")
-Epochs = Mapping[str, str]  # topic -> its incarnation; offsets mean something only within one
-
-
-class NotFree(RuntimeError):
-    """An embedded store has another owner; the message names it. Raised by `Role.open`."""
-
-
-class StoreAway(RuntimeError):
-    """A role's store does not answer, or says "not now": the same effect may be tried again. The text says why."""
 
 
 class Abandoned(RuntimeError):
@@ -64,61 +52,6 @@ class Abandoned(RuntimeError):
 
 class TopicsCreatedAnew(RuntimeError):
     """A topic is not the one that this worker began with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message as it came from Kafka."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...]
-
-
-@dataclass(slots=True)
-class Done:
-    """What came of a batch."""
-
-    outgoing: list[Outgoing] = field(default_factory=list)  # to publish before acknowledging
-    commit: Callable[[], None] | None = None  # makes the effect final, after publishing
-    counts: Mapping[str, int] = field(default_factory=dict)  # added to the role's counters
-    stops: dict[int, tuple[int, str]] = field(default_factory=dict)
-    """Partition -> (offset of the first message that is not done, why): nothing there is acknowledged any
-    more; the other partitions go on."""
-
-
-class Role(Protocol):
-    """One consumer group: `books`, `assets`, `history`."""
-
-    name: str
-    topics: Sequence[str]
-    batch_max: int  # messages
-    batch_wait_s: float
-
-    async def open(self, app: faust.App, epochs: Epochs) -> None:
-        """Open stores; before the first batch and before this process asks for partitions.
-
-        `epochs` holds the incarnation of each of its topics.
-        """
-
-    def assigned(self, places: set[Place]) -> Mapping[Place, int]:
-        """These partitions are ours now, and no others: forget what was known of any. Runs in a thread.
-
-        Where the store itself knows how far a partition is: the offset to read next.
-        """
-
-    async def process(self, topic: str, batch: list[Message]) -> Done:
-        """Do the effect of one topic's batch, durably. Raises on a defect.
-
-        Raises StoreAway where trying again may help: then it is called again with the same batch, as `open` is.
-        """
-
-    async def close(self) -> None:
-        """Flush and close stores; after the last batch."""
 
 
 class Worker:

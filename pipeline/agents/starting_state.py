@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.role import Done, Message
 from pipeline.catalog import with_postings
 from pipeline.domain.findings import alerts_of
 from pipeline.domain.posting.legs import Finding

@@ -25,7 +25,7 @@ from fastavro import schemaless_reader
 
 from pipeline.agents.applications import Applications
 from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.catalog import APPLICATIONS
 from pipeline.domain.applications.event import AppTopic
 from schemas.codec import Codec, local_codec

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.agents.applications import Applications
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.api import publishing
 from pipeline.api.client import SERVICE, Client
 from pipeline.api.intake import Intake

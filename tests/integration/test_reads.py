@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from pipeline.agents.history import HistoryRole
-from pipeline.agents.runtime import NotFree
+from pipeline.agents.role import NotFree
 from pipeline.api.app import make_fastapi
 from pipeline.api.reads import Reads, read_router
 from pipeline.supervisor import free_port

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.agents import applications
 from pipeline.agents.applications import Applications
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.role import Done, Message
 from pipeline.catalog import APPLICATIONS
 from pipeline.domain.account import AccountCode, AccountRef, TransferCode
 from pipeline.domain.applications.event import AppEvent, AppTopic, Change, Decision, Emit

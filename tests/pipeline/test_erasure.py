@@ -19,7 +19,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from pipeline.agents.applications import Applications, store_path
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.api.journal import Entry, Journal
 from pipeline.api.people import People, PeopleStore, Person
 from pipeline.catalog import APPLICATIONS

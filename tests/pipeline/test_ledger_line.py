@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.ingest import ledgers as line_module
 from pipeline.ingest.chains import ChainRegister

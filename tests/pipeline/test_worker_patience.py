@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.agents.runtime import AWAY_SAY_S, AWAY_WAIT_S, Abandoned, StoreAway, Worker
+from pipeline.agents.role import StoreAway
+from pipeline.agents.runtime import AWAY_SAY_S, AWAY_WAIT_S, Abandoned, Worker
 
 HOUR = 3600.0
 

@@ -17,7 +17,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from pipeline.agents.history import HistoryRole
-from pipeline.agents.runtime import Message, StoreAway
+from pipeline.agents.role import Message, StoreAway
 from schemas.loader import schemas
 from schemas.registry import local_registry
 from sinks.clickhouse import ClickHouseHistory

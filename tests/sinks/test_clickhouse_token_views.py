@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from pipeline.agents.applications import Applications
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.catalog.tokens import TOKENS
 from pipeline.domain.applications.event import AppEvent
 from pipeline.domain.tokens.types import BUILT_IN

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.domain.account import AccountCode, AccountRef
 from pipeline.domain.balances import AccountBalance, balance_rows
 from pipeline.domain.changes import asset_changes

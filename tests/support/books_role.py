@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Done, Message
+from pipeline.agents.role import Done, Message
 from schemas.codec import local_codec
 from topics.envelope import outgoing
 from topics.producer import Outgoing

@@ -10,7 +10,7 @@ from unittest import mock
 
 from pipeline.agents.applications import Applications
 from pipeline.agents.clickhouse_port import ClickHousePort
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.catalog import APPLICATIONS
 from pipeline.domain.applications.event import AppTopic
 from pipeline.domain.findings import deterministic_id

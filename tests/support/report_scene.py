@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.agents.books import BooksRole
-from pipeline.agents.runtime import Message
+from pipeline.agents.role import Message
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.domain.changes import asset_changes
 from pipeline.ingest.chains import ChainRegister
