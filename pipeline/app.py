@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from pipeline import metrics
@@ -88,6 +89,17 @@ def books_to_read(settings: Settings) -> Any:
     from sinks.books_reading import SOCKET, AskedBooks
 
     return AskedBooks(settings.data_dir / SOCKET)
+
+
+def books_to_ask(settings: Settings) -> Any:
+    """The books for questions: the embedded ones through the role that runs, else opened. Raises BooksError."""
+    from sinks.books import BooksUnavailableError
+    from sinks.books_reading import SOCKET, AskedBooks
+
+    if not settings.tigerbeetle_addresses:
+        with suppress(BooksUnavailableError):  # nobody has them: they can be opened
+            return AskedBooks(settings.data_dir / SOCKET)
+    return open_books(settings)
 
 
 def open_reading(settings: Settings) -> Any:

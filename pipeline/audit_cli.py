@@ -32,8 +32,9 @@ def audit(
     """Is everything there, once, and as it was? Tables against topics, blocks, balances and the books.
 
     Offsets of every topic = rows in its tables + refused ones in quarantine · no row twice · rows as they were when
-    they were first audited · blocks' own counts, fees and coins · balance before + change = balance after · roll-ups =
-    sums of their rows · transfers and accounts = the books. Works on a stopped data directory, where the results are
+    they were first audited, but those that a later message may replace (EVM blocks that are not final) · blocks' own
+    counts, fees and coins · balance before + change = balance after · roll-ups = sums of their rows · transfers and
+    accounts = the books · views as this release makes them. Works on a stopped data directory, where the results are
     kept in the table `audits`, and through a running `tidebook up`, whose books role answers for the books.
 
     Exit status: 0 all is well · 1 something is not, and which offsets, blocks or accounts · 2 the call was wrong.

@@ -35,7 +35,8 @@ books_app = typer.Typer(
     help="Off-chain books: deposits, payments, anchors, escrows, settlements, accounts and balances.\n\n"
     "Every command is an event; --event-id names it. The same event again gives the same answer and changes "
     "nothing; a refused event stays refused, --attempt 1 tries again. Works on the cluster of "
-    "TIGERBEETLE_ADDRESSES, else on the embedded books of --data-dir.\n\n"
+    "TIGERBEETLE_ADDRESSES, else on the embedded books of --data-dir; while `tidebook up` runs there, balance, "
+    "accounts and audit ask it, and events go to its API.\n\n"
     "Exit status: 0 accepted · 1 refused, or out of reach · 2 a call that can't be an event · 70 a defect.",
 )
 

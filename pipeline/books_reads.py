@@ -1,11 +1,14 @@
-"""`tidebook books balance|accounts|audit`: what the off-chain books hold, from the books and the history."""
+"""`tidebook books balance|accounts|audit`: what the off-chain books hold, from the books and the history.
+
+Where they run on the data directory, the books role is asked for the books and `tidebook up` for the history.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.app import open_books, open_reading
+from pipeline.app import books_to_ask, open_reading
 from pipeline.domain.flows.accounts import ASSET_OF_LEDGER, CHAIN, CUSTOMERS, AccountRow
 from pipeline.domain.flows.balances import OwnerBalance, Sums, fold, owner_balances, status_of, sums_of
 from pipeline.settings import Settings
@@ -17,7 +20,7 @@ def balances(
     settings: Settings, owner: str, asset: str, at_ms: int | None, position: int | None
 ) -> Iterator[OwnerBalance]:
     """What an owner has per asset: now, after the events up to a time, or at a position of the books."""
-    books = OffchainBooks(open_books(settings))
+    books = OffchainBooks(books_to_ask(settings))
     try:
         rows: list[tuple[AccountRow, Sums]] = []
         states: dict[str, set[str]] = {}
@@ -62,7 +65,7 @@ def audit(settings: Settings, owner: str, event: str) -> Iterator[dict[str, Any]
         " ORDER BY time, event_id, timestamp, leg"
     )
     rows = list(_asked(settings, sql, {"chain": CHAIN, "owner": owner, "event": event}))
-    store = OffchainBooks(open_books(settings)).store
+    store = OffchainBooks(books_to_ask(settings)).store
     try:
         held = store.transfers([int(row["transfer_id"], 16) for row in rows])
     finally:

@@ -104,8 +104,8 @@ def provenance_command(
 
     def work() -> int:
         how = Shown.of(format, as_json, out, show_sql)
-        provenance.meanings(asset, None)
-        keys = provenance.meanings(asset, _chain_or_none(settings, chain))
+        provenance.meanings(asset)
+        keys = provenance.meanings(asset, *_chains(settings, chain))
         with history_of(settings) as history:
             for key in keys:
                 report = provenance.provenance(key)
@@ -228,14 +228,14 @@ def _chain(settings: Settings, name: str | None) -> str:
     return found.name
 
 
-def _chain_or_none(settings: Settings, name: str | None) -> str | None:
-    """The same; None where there are applications alone."""
-    try:
-        return _chain(settings, name)
-    except ChainError:
-        if name is not None:
-            raise
-        return None
+def _chains(settings: Settings, name: str | None) -> list[str]:
+    """The chain of that name, else all, the latest run first; none where there are applications alone. Raises as
+    `_chain` does."""
+    if name is not None or not settings.data_dir.exists():
+        return [_chain(settings, name)]
+    register = ChainRegister(settings.chains_dir, settings.chains_file)
+    found = (register.latest, *register.chains)
+    return list(dict.fromkeys(chain.name for chain in found if chain is not None))
 
 
 def _read_key(file: Path, read: Callable[[bytes], Any], name: str) -> Any:

@@ -72,10 +72,18 @@ class AnchorMerchantRegistered(TypedDict):
     """A merchant: who may be named by claims of its anchors and have merchant accounts. The event's key is
     its id."""
 
-    # What it is called.
+    # What the shop is called, in up to 80 letters; nothing of a person.
     name: str
     # Anchors that it serves: GROCERY, UTILITY, FUEL.
     anchors: list[str]
+
+
+class AnchorMerchantRevoked(TypedDict):
+    """A merchant is named by no new authorization, claim or account; what it has claimed may be fulfilled,
+    and its accounts stay (ACCOUNT_FROZEN stops them)."""
+
+    # Why, as a code, e.g. fraud.
+    reason: str | None
 
 
 class AnchorAttestorRegistered(TypedDict):
@@ -90,7 +98,7 @@ class AnchorAttestorRegistered(TypedDict):
 class AnchorAttestorRevoked(TypedDict):
     """An attestor's signature counts no more for events after this one."""
 
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -120,7 +128,8 @@ class AnchorFulfilled(TypedDict):
     """What was promised was delivered, and an attestor has signed for it: ANCHOR → TREASURY, the units are
     spent."""
 
-    # What the fulfilment rests on, e.g. a receipt's number or hash; the signature covers its SHA-256.
+    # What the fulfilment rests on: a reference, e.g. a receipt's number, or a hash; the signature covers its
+    # SHA-256.
     proof: str
     # Registered attestor who signed.
     attestor: str
@@ -135,7 +144,7 @@ class AnchorFulfilled(TypedDict):
 class AnchorAuthorizationExpired(TypedDict):
     """An authorization has reached its end unfulfilled: the units go back to the user."""
 
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -187,7 +196,7 @@ class AnchorRefunded(TypedDict):
     reference: str
     # Units as a decimal; at most as many decimals as the asset has (SOVR and sFIAT: none).
     amount: str
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -204,7 +213,7 @@ class AnchorFeeCharged(TypedDict):
     amount: str
     # Event id of what it is charged for.
     reference: str | None
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -237,14 +246,14 @@ class AnchorEscrowReleased(TypedDict):
 class AnchorEscrowVoided(TypedDict):
     """An escrow is given up: all goes back to its owner."""
 
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
 class AnchorEscrowLapsed(TypedDict):
     """An escrow has reached its end: all goes back to its owner."""
 
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -264,7 +273,7 @@ class AnchorSettlementReversed(TypedDict):
 
     # Event id of the settlement.
     reference: str
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -277,7 +286,7 @@ class AnchorAccountFrozen(TypedDict):
     account_type: str
     # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
     asset: str
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -290,7 +299,7 @@ class AnchorAccountThawed(TypedDict):
     account_type: str
     # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
     asset: str
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -303,7 +312,7 @@ class AnchorAccountClosed(TypedDict):
     account_type: str
     # Asset by S4's name: USD, EUR, GBP, BTC, ETH, USDC, USDT, SOVR or sFIAT.
     asset: str
-    # Why.
+    # Why, as a code, e.g. fraud.
     reason: str | None
 
 
@@ -311,8 +320,8 @@ class AnchorEvent(TypedDict):
     """S4: authorizations of anchors and the other flows of its books: deposits, payments, fees, escrows,
     settlements."""
 
-    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
-    # same id for ever.
+    # Id of the event: 32 hex digits of the hash of (topic, client, the API key's user where it has one,
+    # idempotency key); the same request has the same id for ever.
     event_id: str
     # Event type; the field of that name in lower case holds what it says, all others are null.
     type: str
@@ -337,6 +346,9 @@ class AnchorEvent(TypedDict):
     # MERCHANT_REGISTERED: a merchant: who may be named by claims of its anchors and have merchant accounts.
     # The event's key is its id.
     merchant_registered: AnchorMerchantRegistered | None
+    # MERCHANT_REVOKED: a merchant is named by no new authorization, claim or account; what it has claimed may
+    # be fulfilled, and its accounts stay (ACCOUNT_FROZEN stops them).
+    merchant_revoked: AnchorMerchantRevoked | None
     # ATTESTOR_REGISTERED: who may attest fulfilments of anchors. The event's key is its id.
     attestor_registered: AnchorAttestorRegistered | None
     # ATTESTOR_REVOKED: an attestor's signature counts no more for events after this one.
@@ -446,7 +458,7 @@ class ApplicationState(TypedDict):
     gone: bool
     # Event that led to it.
     event_id: str
-    # Time of that event.
+    # Time of that event; of an asset never before the state that it follows.
     at: int
 
 
@@ -511,7 +523,8 @@ class AssetEntry(TypedDict):
     thumbnail_url: str | None
     # User who issues it; null = the application.
     issuer_user_id: str | None
-    # Id of the tag that it is bound to (TapMint); unique.
+    # Id of the tag that it is bound to (TapMint); unique. A UUID is one in every spelling: kept in lower
+    # case, with dashes.
     nfc_uuid: str | None
     # MPT issuance on the XRP Ledger, 48 hex digits; unique.
     mpt_issuance_id: str | None
@@ -631,13 +644,14 @@ class InternalGasCharge(TypedDict):
 
     # User whose gas it is.
     payer_user_id: str
-    # Native coin that the gas is paid in, e.g. XRP; its book is offchain/gas:<currency>.
+    # Native coin that the gas is paid in, e.g. XRP, in capital letters; its book is offchain/gas:<currency>.
     currency: str
     # What the transaction cost, in whole smallest units (drops, wei).
     gas_required: str
     # Part of it that the user paid.
     gas_paid_by_user: str
-    # Part of it that the application's treasury paid; both parts make up the whole.
+    # Part of it that the application's treasury paid, if no INTERNAL_GAS_COVERAGE says so; both parts make up
+    # the whole.
     gas_paid_by_treasury: str
     # Event id of the applied transaction of this asset that the gas was for.
     related_transaction_id: str | None
@@ -648,7 +662,8 @@ class InternalGasCoverage(TypedDict):
 
     # User whose gas it is.
     payer_user_id: str
-    # Native coin that the gas is paid in, e.g. XRP; its book is offchain/gas:<currency>.
+    # Native coin of the chain that the gas is paid on: XRP, ETH, …; of an EVM chain whose coin is not known
+    # here the chain's own name, e.g. eip155:31337. Its book is offchain/gas:<currency>.
     currency: str
     # What the transaction cost, in whole smallest units (drops, wei).
     gas_required: str
@@ -657,7 +672,7 @@ class InternalGasCoverage(TypedDict):
     # Part of it that the application's treasury paid; both parts make up the whole.
     gas_paid_by_treasury: str
     # Transaction of the treasury, looked up on the chain: its payer must be a treasury of the application,
-    # its fee the part that the treasury paid.
+    # its fee the part that the treasury paid, in the chain's own coin.
     treasury_tx_hash: str
     # Event id of the applied transaction of this asset that the gas was for.
     related_transaction_id: str | None
@@ -800,8 +815,8 @@ class AssetActivity(TypedDict):
     """S0: what applications, and the chains, tell of an application's assets: registry entries,
     asset_transactions, asset_events, gas."""
 
-    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
-    # same id for ever.
+    # Id of the event: 32 hex digits of the hash of (topic, client, the API key's user where it has one,
+    # idempotency key); the same request has the same id for ever.
     event_id: str
     # Event type; the field of that name in lower case holds what it says, all others are null.
     type: str
@@ -1523,7 +1538,7 @@ class PersonData(TypedDict):
     stays as it is."""
 
     # Reference of the person, as the events of other topics have it: 16 to 64 letters and digits made by
-    # chance (in tokens.events.v1: 32 to 64 hex digits).
+    # chance (in tokens.events.v1: 32 to 64 hex digits), or of a salt: also a UUID, and a prefix as slt_.
     person: str
     # What the data is about: profile, membership, patient, prescription, salt, …
     kind: str
@@ -1552,8 +1567,7 @@ class AssetTemplateRegistered(TypedDict):
     name: str
     # On-chain switch: every event of its positions is queued as an attestation for the chain.
     onchain_enabled: bool
-    # Regional policy: regions in which its assets, and holders whose region is told, may be; none =
-    # everywhere.
+    # Regional policy: regions in which its assets and their holders may be; none = everywhere.
     regions: list[str]
     # Regional policy: currencies of its positions; none = all that the books know.
     currencies: list[str]
@@ -1638,8 +1652,8 @@ class PositionEvent(TypedDict):
     """S1: institutions, asset templates, assets and positions: what was created, and every change of a
     position's state."""
 
-    # Id of the event: led_ and 32 hex digits of the hash of (topic, client, idempotency key); the same
-    # request has the same id for ever.
+    # Id of the event: led_ and 32 hex digits of the hash of (topic, client, the API key's user where it has
+    # one, idempotency key); the same request has the same id for ever.
     event_id: str
     # Event type; the field of that name in lower case holds what it says, all others are null.
     type: str
@@ -2057,7 +2071,7 @@ class EscrowReleased(TypedDict):
     escrow_id: str
     # How much; null for all that is left.
     amount: str | None
-    # The beneficiary; null for back to the account.
+    # The beneficiary, before the escrow's end only; null for back to the account.
     to_account_id: str | None
 
 
@@ -2125,21 +2139,22 @@ class FeeCharged(TypedDict):
 
 
 class PaymentReceived(TypedDict):
-    """S3 PaymentReceived: money came in for the account: it pays instalments and what is owed; what is beyond
-    becomes its CREDIT."""
+    """S3 PaymentReceived: money came in for the account: it pays instalments, then what is owed; what is
+    beyond becomes its CREDIT. No unit counts twice."""
 
     # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
     amount: str
     # Reference of the payment where it came in, e.g. the bank's, as a code; nothing personal.
     external_reference: str
-    # The schedule that it is for; null for the account's open ones, the oldest first.
+    # The schedule whose instalments it pays first; then, or with null, all of the account's in the order in
+    # which they are due.
     schedule_id: str | None
 
 
 class BalanceAdjusted(TypedDict):
     """S3 BalanceAdjusted: a correction; what is owed stays as it is."""
 
-    # Token type: CREDIT or one that was registered.
+    # Token type: CREDIT or one that was registered; CONTRIB for a decrease only.
     token_type: str
     # Units, above 0: a decimal of at most 14 digits before the point and 6 behind it (numeric(20,6)).
     amount: str
@@ -2213,7 +2228,8 @@ class PaymentScheduleCreated(TypedDict):
     notice_days: int | None
     # Days from the notice to the default by the clock; null: a service records it.
     default_days: int | None
-    # What it refers to, e.g. purchase_order, invoice.
+    # What else it is for, e.g. purchase_order, invoice: an obligation beside the account's CREDIT debt; null,
+    # and no reference_id: it is how that debt is to be paid.
     reference_type: str | None
     # Id of that.
     reference_id: str | None
@@ -2472,8 +2488,8 @@ class TokenEvent(TypedDict):
     """S3: operational, economic, risk, collections and governance events, each type with fields of its
     own."""
 
-    # Id of the event: 32 hex digits of the hash of (topic, client, idempotency key); the same request has the
-    # same id for ever.
+    # Id of the event: 32 hex digits of the hash of (topic, client, the API key's user where it has one,
+    # idempotency key); the same request has the same id for ever.
     event_id: str
     # Event type; the field of that name in lower case holds what it says, all others are null.
     type: str

@@ -8,7 +8,7 @@ the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -21,9 +21,11 @@ from sinks.audit_books import check_books, check_legs
 from sinks.audit_chains import Blocks, chains, check_chain
 from sinks.audit_rollups import check_rollups
 from sinks.audit_sql import Audited, within
+from sinks.audit_views import check_views
 from sinks.books import Books, BooksError
 from sinks.clickhouse_client import QueryError
 from sinks.clickhouse_commits import PROGRESS_TABLE
+from sinks.clickhouse_plan import FoundTable
 from sinks.ddl_shape import literal
 
 PATIENCE_S: Final = 600.0  # of what is running: the role reads quarantine.v1 too, one topic after the other
@@ -109,9 +111,8 @@ def run(
 ) -> Told:
     """Look at all that is asked for. Raises QueryError where not even sink_progress can be read."""
     results: list[Result] = []
-    there = {
-        str(row["name"]) for row in ask("SELECT name FROM system.tables WHERE database = currentDatabase()")
-    }
+    found = "SELECT name, engine, comment FROM system.tables WHERE database = currentDatabase()"
+    there = {str(row["name"]): FoundTable(row["engine"], comment=row["comment"]) for row in ask(found)}
     if PROGRESS_TABLE not in there:
         raise QueryError(
             f"there is no table {PROGRESS_TABLE}: start the history role once, it makes its tables"
@@ -141,6 +142,7 @@ def run(
         results += _new_legs(ask, looked, books, asked.no_books)
     elif not asked.stop():
         results += _books(ask, asked, books)
+        results += () if asked.chain else check_views(there)
     unbegun = {one.topic for one in part} - {one.topic for one in looked}
     return Told(tuple(looked), tuple(results), begin, bool(begin) or part != ranges, unbegun)
 
@@ -163,7 +165,7 @@ def guarded(check: str, scope: str, results: Iterable[Result]) -> Iterator[Resul
 
 def _topic(
     ask: Ask, audit: TopicAudit, tables: Sequence[Audited], topic: str, ranges: Sequence[Range], asked: Asked,
-    sealed: Mapping[Seal, tuple[str, Sequence[str]]], there: set[str],
+    sealed: Mapping[Seal, tuple[str, Sequence[str]]], there: Container[str],
 ) -> Iterator[Result]:  # fmt: skip
     gone = {table.name for table in tables if table.name not in there}
     for name in sorted(gone):
@@ -175,7 +177,7 @@ def _topic(
     yield from check_rollups(ask, topic, ranges, {table.name for table in tables} - gone)
 
 
-def _others(audit: TopicAudit, asked: Asked, there: set[str], committed: Set[str]) -> Iterator[Result]:
+def _others(audit: TopicAudit, asked: Asked, there: Container[str], committed: Set[str]) -> Iterator[Result]:
     """What no range shows: rows of topics without a commit, and offsets that were committed once."""
     yield from guarded("offsets", "topics", audit.forgotten(asked.audited, asked.topic))
     if asked.new:

@@ -26,6 +26,9 @@ REPLACED: Final[Mapping[str, str]] = {
     "assets.changes.v1": "chain_number, block, hash, chunk, splitByChar(' ', key)[1]",
     "chains.verdicts.v1": "chain_number, block, key",
 }
+# Of a topic whose messages are few and replaced one by one, each message has a digest of its own.
+SEALED_ONE_BY_ONE: Final = frozenset({"evm.contracts.v1"})
+_PROVISIONAL: Final = "'(^| )[0-9]+/(head|retracted)$'"  # key of a message whose block may come again
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,17 +246,31 @@ def twice(table: Audited, topic: str, ranges: Sequence[Range], whole: bool) -> s
 
 
 def seals(table: Audited, topic: str, ranges: Sequence[Range], columns: Sequence[str]) -> str:
-    """Digest of the rows of every commit: how many, and the sum modulo 2^64 of the hashes of their columns."""
+    """Digest of the rows of every commit: how many, and the sum modulo 2^64 of the hashes of their columns.
+
+    Where a later message replaces rows, without those of messages that it will replace.
+    """
     of = f"_topic = {literal(topic)} AND {within(ranges, '_epoch', '_partition', '_offset', '_offset')}"
     named = ", ".join(f"`{name}`" for name in columns)
     starts = (
         f"SELECT DISTINCT toString(epoch) AS epoch, partition, from_offset, to_offset FROM {PROGRESS_TABLE}"
         f" WHERE topic = {literal(topic)} AND {within(ranges, 'epoch', 'partition', 'from_offset', 'to_offset')}"
     )
+    if topic in SEALED_ONE_BY_ONE and table.replaces:
+        starts = (
+            "SELECT DISTINCT toString(_epoch) AS epoch, _partition AS partition, _offset AS from_offset,"
+            f" _offset AS to_offset FROM {table.name} WHERE {of}"
+        )
+    stays = (
+        f" AND (_epoch, _partition, _offset) NOT IN (SELECT _epoch, _partition, _offset FROM {ddl.APPLIED_TABLE}"
+        f" WHERE {of} AND match(key, {_PROVISIONAL}))"
+        if table.replaces
+        else ""
+    )
     rows = (
         "SELECT toString(_epoch) AS epoch, _partition AS partition, _offset AS offset,"
         f" sipHash64(({named}, _offset)) AS h"
-        f" FROM {table.name} WHERE {of}"
+        f" FROM {table.name} WHERE {of}{stays}"
     )
     return (
         "SELECT c.epoch AS epoch, c.partition AS partition, c.from_offset AS first, any(c.to_offset) AS last,"

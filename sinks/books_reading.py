@@ -1,4 +1,4 @@
-"""Embedded books read by another process: who owns them answers, the audit asks.
+"""Embedded books read by another process: who owns them answers, audits and operators ask.
 
 One process owns embedded books. It answers the questions that change nothing on a socket in the data directory that
 only its own user can open, one question a connection, one connection after the other. Frames are a question's number
@@ -31,6 +31,7 @@ _QUESTIONS: Final = (
     "lookup_transfers_packed",
     "get_account_transfers_packed",
     "query_accounts_packed",
+    "get_account_balances_packed",
 )
 _HEAD: Final = struct.Struct("<BI")
 _BYTES_MAX: Final = 1 << 20  # of a question or an answer, as in TigerBeetle
@@ -98,7 +99,7 @@ class AnsweringBooks:
 
 
 class AskedBooks:
-    """The books of a process that answers; the reading methods of `sinks.books.Books` that an audit needs."""
+    """The books of a process that answers; the reading methods of `sinks.books.Books` that those who ask need."""
 
     def __init__(self, path: Path) -> None:
         """Raises BooksUnavailableError if nobody answers there."""

@@ -22,7 +22,7 @@ from sinks.ddl import ORIGIN, Column, Table, column_ddl, create_table, index_nam
 from sinks.ddl_shape import literal
 from sinks.views import View
 
-_MARK: Final = re.compile(r"\bmark ([0-9a-f]{16})$")
+MARK: Final = re.compile(r"\bmark ([0-9a-f]{16})$")
 _WORD: Final = re.compile(r"\b[A-Za-z_]\w*\b")
 _FIXED_SETTINGS: Final = frozenset({"index_granularity"})  # of a table that is there nobody can change them
 
@@ -126,7 +126,7 @@ def plan(
     for name in sorted(set(found) - known):
         if "_topic" in found[name].columns and found[name].engine.endswith("MergeTree"):
             steps.append(Note(name, "no schema asks for this table any more"))
-    return steps + _view_steps(tables, list(views), found)
+    return steps + view_steps(tables, list(views), found)
 
 
 def pending(steps: Iterable[Step]) -> list[Change]:
@@ -255,9 +255,8 @@ def _setting_steps(table: Table, found: FoundTable) -> list[Step]:
     return steps
 
 
-def _view_steps(
-    tables: Sequence[Table], views: Sequence[View], found: Mapping[str, FoundTable]
-) -> list[Step]:
+def view_steps(tables: Sequence[Table], views: Sequence[View], found: Mapping[str, FoundTable]) -> list[Step]:
+    """The part of a plan that is of views; of `found` it looks at their engines and comments alone."""
     steps: list[Step] = []
     marks = {
         table.name: _hash(*(f"{column.name} {column.type}" for column in table.columns)) for table in tables
@@ -270,14 +269,11 @@ def _view_steps(
             wanted = f"a {view.engine.lower()} of that name is wanted"
             steps.append(Refusal(view.name, f"is a table ({there.engine}), {wanted}"))
             continue
-        told = _MARK.search(there.comment) if there is not None else None
+        told = MARK.search(there.comment) if there is not None else None
         if told is None or told[1] != mark:
             comment = literal(f"{view.doc}\nmark {mark}")
-            steps.append(
-                Change(
-                    view.name, "create view" if there is None else "view", (f"{view.sql}\nCOMMENT {comment}",)
-                )
-            )
+            what = "create view" if there is None else "view: its text is not this release's"
+            steps.append(Change(view.name, what, (f"{view.sql}\nCOMMENT {comment}",)))
     return steps
 
 

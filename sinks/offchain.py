@@ -124,10 +124,11 @@ class OffchainBooks:
         transfers = [ident for place in places for ident in register_ids(wave.events[place])]
         accounts: list[AccountRef] = []
         closings: list[AccountRef] = []
+        paid_in: list[AccountRef] = []
         waiting = places
         while waiting:
-            self.store.learn(wave.facts, transfers, accounts, closings)
-            transfers, accounts, closings, still = [], [], [], []
+            self.store.learn(wave.facts, transfers, accounts, closings, paid_in)
+            transfers, accounts, closings, paid_in, still = [], [], [], [], []
             for place in waiting:
                 try:
                     self._plan(wave, place, plans)
@@ -135,6 +136,7 @@ class OffchainBooks:
                     transfers += need.transfers
                     accounts += need.accounts
                     closings += need.closings
+                    paid_in += need.paid_in
                     still.append(place)
             waiting = still
         return dict(sorted(plans.items()))  # the order of the events, whatever each had to ask

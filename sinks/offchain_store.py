@@ -21,7 +21,7 @@ from pipeline.domain.flows.accounts import (
     user_data,
 )
 from pipeline.domain.flows.outcome import BookOf, fixed_book
-from pipeline.domain.flows.plan import Facts, Plan, TransferRow
+from pipeline.domain.flows.plan import PENDING, Facts, Plan, TransferRow
 from sinks.bookkeeper_accounts import Accounts
 from sinks.books import (
     ACCOUNT_FILTER_STRUCT,
@@ -138,13 +138,23 @@ class FlowStore:
         packed = _account_filter(account, flags, limit=1, code=int(TransferCode.LOCK))
         return next(_transfer_rows(self._books.get_account_transfers_packed(packed)), None)
 
+    def open_escrows(self, account: bytes) -> int:
+        """How many escrow accounts hold something that an account has paid in by posted locks."""
+        locks = self.transfers_of(account, AccountFilterFlags.DEBITS, int(TransferCode.ESCROW_LOCK))
+        escrows = list(dict.fromkeys(lock.credit for lock in locks if not lock.flags & PENDING))
+        packed = (self._books.lookup_accounts_packed(b"".join(part)) for part in _parts(escrows))
+        rows = (row for rows in packed for row in _account_rows(rows))
+        return sum(row.credits_posted != row.debits_posted for row in rows)
+
     def learn(self, facts: Facts, transfers: Iterable[int], accounts: Iterable[AccountRef],
-              closings: Iterable[AccountRef]) -> None:  # fmt: skip
+              closings: Iterable[AccountRef], paid_in: Iterable[AccountRef]) -> None:  # fmt: skip
         """Fill facts: each kind is looked up at once."""
         facts.transfers.update(self.transfers(transfers))
         facts.accounts.update(self.accounts(accounts))
         for ref in closings:
             facts.closings[ref] = self.closing(ident(ref))
+        for ref in paid_in:
+            facts.paid_in[ref] = self.open_escrows(ident(ref))
 
     def send(self, plans: Sequence[Plan]) -> list[list[Result]]:
         """Post chains in their order; per chain the engine's answers, one per move."""
@@ -180,11 +190,16 @@ class FlowStore:
             if len(rows) < BATCH_MAX:
                 return found
 
-    def transfers_of(self, account: bytes) -> Iterator[TransferRow]:
-        """All transfers of an account by id, in the order of the books."""
-        flags, after = AccountFilterFlags.DEBITS | AccountFilterFlags.CREDITS, 0
+    def transfers_of(
+        self,
+        account: bytes,
+        sides: int = AccountFilterFlags.DEBITS | AccountFilterFlags.CREDITS,
+        code: int = 0,
+    ) -> Iterator[TransferRow]:
+        """Transfers of an account by id, of these sides and this code (0: any), in the order of the books."""
+        after = 0
         while True:
-            packed = _account_filter(account, flags, limit=BATCH_MAX, timestamp_min=after)
+            packed = _account_filter(account, sides, limit=BATCH_MAX, code=code, timestamp_min=after)
             rows = list(_transfer_rows(self._books.get_account_transfers_packed(packed)))
             yield from rows
             if len(rows) < BATCH_MAX:

@@ -2,8 +2,8 @@
 
 Per event: its shape by the schema, who may say it, its type's check, its rule over the states that are known, then the
 journal (one fsync for all that come together), then Kafka (acks=all), then 202. The event's id is the hash of topic,
-client and idempotency key: the same request has one event and one answer, however often and at how many places at once
-it is sent. A refusal is not kept: its key may be used again. No HTTP here.
+client, the API key's user and idempotency key: the same request has one event and one answer, however often and at how
+many places at once it is sent. A refusal is not kept: its key may be used again. No HTTP here.
 """
 
 from __future__ import annotations

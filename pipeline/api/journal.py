@@ -1,9 +1,10 @@
 """What the intake has accepted, for ever: one SQLite file, written before Kafka is asked and anybody is answered.
 
 A row is one event: its place in the order (`seq`), the digest of the body it came with, and the very bytes and headers
-of its message. `event_id` is the hash of topic, client and idempotency key, so an index on it alone keeps those unique.
-How far a topic is published is one mark, (epoch, seq): an embedded broker that starts anew, or a topic made anew, has
-another epoch and gets all of it again. A mark may be older than the truth, never newer: told twice is harmless.
+of its message. `event_id` is the hash of topic, client, user and idempotency key, so an index on it alone keeps those
+unique. How far a topic is published is one mark, (epoch, seq): an embedded broker that starts anew, or a topic made
+anew, has another epoch and gets all of it again. A mark may be older than the truth, never newer: told twice is
+harmless.
 
 Requests that come together share one transaction and so one fsync. Several processes of a host may share the file.
 """

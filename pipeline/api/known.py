@@ -200,8 +200,9 @@ class _Topic:
         """See Known."""
         row = self._row.types[event.type]
         try:
-            if row.check is not None:
-                row.check(event)
+            for check in (row.check, row.entry):
+                if check is not None:
+                    check(event)
         except Refusal as refusal:
             raise ApiError(422, refusal.reason, refusal.detail, refusal.field) from None
         reader = self.reader()

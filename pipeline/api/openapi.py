@@ -29,9 +29,10 @@ DESCRIPTION: Final = """\
 Exact, provable books. Events of applications come in here; what became of them, and what holds, is read here.
 
 **Writing.** `202` says that an event is on disk and acknowledged by Kafka: it will be judged by its topic's rules, in
-order, exactly once. Its `event_id` is the hash of topic, client and idempotency key: the same key with the same body
-gets the same answer, with another body `409`. Without a key of yours the server draws one and tells it. A refusal by
-a rule that is known already is `422` (`403` for another user's event); else `GET /v1/events/{event_id}` tells later.
+order, exactly once. Its `event_id` is the hash of topic, client (for a user's API key with its user) and idempotency
+key: the same key with the same body gets the same answer, with another body `409`. Without a key of yours the server
+draws one and tells it. A refusal by a rule that is known already is `422` (`403` for another user's event); else
+`GET /v1/events/{event_id}` tells later.
 
 **Errors** are `{"error": {"reason", "field", "detail"}}`: a word, the field at fault ("" for none), a line for people.
 
@@ -269,11 +270,13 @@ def _event_status() -> JsonObject:
     return {
         "operationId": "event_status",
         "summary": "What became of an accepted event",
-        "description": "Events of assets need no key; others the domain's read scope, or the key that sent them.",
+        "description": "Events of assets need no key, but for those of gas; others the read scope (`gas:read`, or the "
+        "domain's), or a key of the client and user that sent them. What may not be told is answered as if it were not "
+        "there.",
         "tags": ["events"],
         "security": [{"key": []}, {}],
         "parameters": [{"name": "event_id", "in": "path", "required": True, "schema": _ID}],
-        "responses": _answers({200: _json("What is known.", "EventStatus")}, 403, 404, 422),
+        "responses": _answers({200: _json("What is known.", "EventStatus")}, 404, 422),
     }
 
 

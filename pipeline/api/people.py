@@ -32,6 +32,7 @@ from starlette.responses import Response
 
 from pipeline.api.app import JSON, content_type, json_response, read_body
 from pipeline.api.client import READ, ROOT, SERVICE, WRITE, ApiError, Client, required
+from pipeline.domain.tokens.operational_terms import is_reference
 from schemas.codec import Codec
 from schemas.loader import by_topic
 from topics.broker import BrokerError
@@ -277,8 +278,10 @@ def _person(request: Request, what: str) -> str:
     """The person that is asked about. A user's key is for its own person only."""
     client = required(request, f"people:{what}")
     person = str(request.path_params["person"])
-    if not PERSON.fullmatch(person):
-        raise ApiError(422, "invalid", "16 to 64 letters and digits", "person")
+    if not (PERSON.fullmatch(person) or is_reference(person)):
+        raise ApiError(
+            422, "invalid", "16 to 64 letters and digits, or a reference as events have it", "person"
+        )
     if not _for_all(client) and client.user_id and client.user_id != person:
         raise ApiError(403, "forbidden", "a user's key is for that user's own data", "person")
     return person

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from pipeline.api import read_story as story
 from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import ClickHouse, Gather
 from pipeline.api.read_models import Activity, Asset, iso, of_cursor, to_cursor
@@ -19,16 +20,12 @@ Row = dict[str, Any]
 ROUNDS_MAX: Final = 4  # of candidates for one page: what was somebody's once need not be so now
 FIRST_PAGE: Final = 50  # longest page that is asked for together with those of other assets
 _ACTIVITY: Final = tuple(name for name in Activity.model_fields if name != "payload")
-_COLUMNS: Final = (
-    "event_id, type, asset_id, user_id, app_id, source, payload, social,"
-    " toUnixTimestamp64Milli(at) AS at_ms, toUnixTimestamp64Milli(recorded_at) AS recorded_ms"
-)
+_COLUMNS: Final = f"event_id, type, asset_id, user_id, app_id, source, payload, social, {story.PLACE}"
 # An event counts once it is applied.
 _APPLIED: Final = (
     "event_id IN (SELECT event_id FROM applied_events"
     " WHERE topic = 'assets.activity.v1' AND key IN {ids:Array(String)})"
 )
-_AFTER: Final = "(at, event_id) > (fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC'), {event_id:String})"
 _STATES: Final = """
 SELECT id, version, value, toUnixTimestamp64Milli(at) AS at_ms FROM application_states
 WHERE domain = 'assets' AND kind = 'asset' AND id IN {ids:Array(String)}
@@ -64,7 +61,7 @@ class AssetReads:
     async def _ask_first(self, ids: Sequence[str], gas: bool) -> dict[str, list[Row]]:
         """The first transactions and the first events of each asset, for whichever question."""
         sql = (
-            f"SELECT {_COLUMNS} FROM {_source('history', gas)} WHERE {_APPLIED} ORDER BY at, event_id"
+            f"SELECT {_COLUMNS} FROM {_source('history', gas)} WHERE {_APPLIED} ORDER BY {story.ORDER}"
             f" LIMIT {FIRST_PAGE + 1} BY asset_id, social SETTINGS optimize_read_in_order = 0"
         )
         found: dict[str, list[Row]] = defaultdict(list)
@@ -76,23 +73,18 @@ class AssetReads:
         self, what: str, asset_id: str, limit: int, cursor: str | None, gas: bool
     ) -> tuple[list[Row], str | None]:
         """(transactions, events or history of an asset, oldest first; the next page's cursor). `gas`: with gas."""
-        after = of_cursor(cursor, int, str)
-        if after is None and limit <= FIRST_PAGE:
+        values = {**story.after(cursor), "ids": [asset_id], "limit": limit + 1}
+        if not cursor and limit <= FIRST_PAGE:
             told = await self._first[gas].get(asset_id) or []
             rows = [row for row in told if row["social"] in _SOCIAL[what]]
         else:
-            at_ms, event_id = after or (0, "")
             sql = (
-                f"SELECT {_COLUMNS} FROM {_source(what, gas)} WHERE {_APPLIED} AND {_AFTER}"
-                " ORDER BY at, event_id LIMIT {limit:UInt32}"
+                f"SELECT {_COLUMNS} FROM {_source(what, gas)} WHERE {_APPLIED} AND {story.AFTER}"
+                f" ORDER BY {story.ORDER} LIMIT {{limit:UInt32}}"
             )
-            values = {"ids": [asset_id], "at_ms": at_ms, "event_id": event_id, "limit": limit + 1}
             rows = await self._clickhouse.rows(sql, values)
-        page = rows[:limit]
-        last = page[-1] if len(rows) > limit else None
-        return [_activity(row) for row in page], None if last is None else to_cursor(
-            last["at_ms"], last["event_id"]
-        )
+        shown, rest = story.page(rows, limit)
+        return [_activity(row) for row in shown], rest
 
     async def assets(
         self, filters: Mapping[str, str], limit: int, cursor: str | None
@@ -224,7 +216,7 @@ GROUP BY owner, chain ORDER BY owner, chain LIMIT {limit:UInt32}"""
 def _source(what: str, gas: bool) -> str:
     """Transactions (with those of gas or without), events or both of the assets that are asked for."""
     shown = "" if gas else f" AND type NOT IN {GAS_TYPES}"
-    names = "event_id, type, asset_id, user_id, app_id, source, payload, at, recorded_at"
+    names = "event_id, type, asset_id, user_id, app_id, source, payload, at, recorded_at, _offset"
     each = [
         f"SELECT {names}, {social} AS social FROM {table} WHERE asset_id IN {{ids:Array(String)}}{shown}"
         for social, table in enumerate(("asset_transactions", "asset_events"))
@@ -246,7 +238,7 @@ def _asset(row: Row) -> Row:
     return {"asset_id": row["id"], "version": row["version"], **found, "last_updated_at": iso(row["at_ms"])}
 
 
-def _activity(row: Row) -> Row:
+def _activity(row: Mapping[str, Any]) -> Row:
     payload = row["payload"]
     return {
         **{name: row.get(name) for name in _ACTIVITY},

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
 
+from pipeline.api import read_story as story
 from pipeline.api.client import ApiError
 from pipeline.api.read_clickhouse import ClickHouse
-from pipeline.api.read_models import iso, of_cursor, to_cursor
+from pipeline.api.read_models import iso
 
 Row = dict[str, Any]
 _STATE: Final = """
 SELECT value FROM application_states
 WHERE domain = {domain:String} AND kind = {kind:String} AND id = {id:String} ORDER BY version DESC LIMIT 1"""
-_EVENTS: Final = """
+_EVENTS: Final = f"""
 SELECT event_id, kind, position_id, previous_state, new_state, payload,
-  toUnixTimestamp64Milli(at) AS at_ms, toUnixTimestamp64Milli(created_at) AS created_ms
+  toUnixTimestamp64Milli(created_at) AS created_ms, {story.PLACE}
 FROM position_events
 WHERE kind IN ('POSITION_CREATED', 'POSITION_STATE_CHANGED') /*only*/
   AND event_id IN (SELECT event_id FROM applied_events WHERE topic = 'positions.events.v1' /*of*/)
-  AND (at, event_id) > (fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC'), {event_id:String})
-ORDER BY at, event_id LIMIT {limit:UInt32}"""
+  AND {story.AFTER}
+ORDER BY {story.ORDER} LIMIT {{limit:UInt32}}"""
 # S1's names of what its events say.
 _CREATED: Final = {
     "institution_id": "institutionId", "asset_id": "assetId", "holder_reference": "holderReference",
@@ -57,8 +59,7 @@ class PositionReads:
         self, position_id: str | None, limit: int, cursor: str | None
     ) -> tuple[list[Row], str | None]:
         """(S1's ledger events of a position, or of all, ordered by `at`; the next page's cursor)."""
-        at_ms, event_id = of_cursor(cursor, int, str) or (0, "")
-        values: dict[str, Any] = {"at_ms": at_ms, "event_id": event_id, "limit": limit + 1}
+        values = {**story.after(cursor), "limit": limit + 1}
         sql = _EVENTS
         if position_id is not None:
             values["id"] = position_id
@@ -66,11 +67,8 @@ class PositionReads:
                 "/*of*/", "AND key = {id:String}"
             )
         rows = await self._clickhouse.rows(sql, values)
-        page = rows[:limit]
-        last = page[-1] if len(rows) > limit else None
-        return [_ledger_event(row) for row in page], None if last is None else to_cursor(
-            last["at_ms"], last["event_id"]
-        )
+        shown, rest = story.page(rows, limit)
+        return [_ledger_event(row) for row in shown], rest
 
 
 def position(id: str, value: Row) -> Row:
@@ -92,7 +90,7 @@ def authorization(id: str, value: Row) -> Row:
     return {"authorization_id": id, **told, **times}
 
 
-def _ledger_event(row: Row) -> Row:
+def _ledger_event(row: Mapping[str, Any]) -> Row:
     said = orjson.loads(row["payload"]) if row["payload"] else {}
     if row["kind"] == "POSITION_CREATED":
         payload = {name: said[ours] for ours, name in _CREATED.items() if said.get(ours) is not None}

@@ -27,12 +27,14 @@ SELECT value FROM application_states
 WHERE domain = 'tokens' AND kind = 'account' AND id = {account:String} ORDER BY version DESC LIMIT 1"""
 _TRANSFERS: Final = """
 SELECT transfer_id, event_id, asset, status, flow, toString(amount) AS units, debit_owner, credit_owner,
-  toUnixTimestamp64Milli(time) AS at_ms, transaction_index, leg
+  toUnixTimestamp64Milli(time) AS at_ms, toString(timestamp) AS posted
 FROM transfers
 WHERE chain_number = 0 AND startsWith(asset, {assets:String}) AND amount > 0 AND status != 'refused'
   AND (debit_owner = {owner:String} OR credit_owner = {owner:String})
-  AND (time, transfer_id) > (fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC'), {transfer_id:String})
-ORDER BY time, transfer_id LIMIT {limit:UInt32}"""
+  AND (time, timestamp, transfer_id) > (
+    fromUnixTimestamp64Milli({at_ms:Int64}, 'UTC'), toInt64OrZero({posted:String}), {transfer_id:String}
+  )
+ORDER BY time, timestamp, transfer_id LIMIT {limit:UInt32}"""
 TOKENS: Final = "offchain/token:"  # books of S3's token types, in millionths
 MANY: Final = 10_000  # token types that an account may have balances of, in one answer
 
@@ -98,15 +100,16 @@ class TokenReads:
         self, owner: str, assets: str, limit: int, cursor: str | None
     ) -> tuple[list[Row], str | None]:
         """(transfers of an owner in off-chain books whose key begins so, oldest first; the next cursor)."""
-        at_ms, transfer_id = of_cursor(cursor, int, str) or (0, "")
+        at_ms, posted, transfer_id = of_cursor(cursor, int, str, str) or (0, "0", "")
         values = {
-            "owner": owner, "assets": assets, "at_ms": at_ms, "transfer_id": transfer_id, "limit": limit + 1,
+            "owner": owner, "assets": assets, "at_ms": at_ms, "posted": posted, "transfer_id": transfer_id,
+            "limit": limit + 1,
         }  # fmt: skip
         rows = await self._clickhouse.rows(_TRANSFERS, values)
         page = rows[:limit]
         last = page[-1] if len(rows) > limit else None
         return [_movement(row, owner) for row in page], None if last is None else to_cursor(
-            last["at_ms"], last["transfer_id"]
+            last["at_ms"], last["posted"], last["transfer_id"]
         )
 
     async def _of(

@@ -2,8 +2,9 @@
 
 Who may ask (S0's rules): assets, their states, transactions and events are public; gas, positions and accounts are
 their owner's, or for a key with the scope: rows of gas in an asset's story are shown to scope gas:read alone. Lists go
-on at `next`, a place in their order, so that what comes meanwhile neither repeats nor hides a row. ClickHouse is told
-some moments after an event is accepted: what an answer lacks is late, never lost.
+on at `next`, a place in their order: what comes meanwhile repeats no row, and hides none that stays where it was. What
+comes in before that place, or moves there, is on no later page, as CURSOR tells whoever asks.
+ClickHouse is told some moments after an event is accepted: what an answer lacks is late, never lost.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ Listing = Callable[[str, int, str | None], Awaitable[tuple[list[dict[str, Any]],
 Id = Annotated[str, Path(min_length=1, max_length=ID_MAX)]
 Word = Annotated[str | None, Query(min_length=1, max_length=ID_MAX)]
 Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="Rows of a page.")]
-Cursor = Annotated[str | None, Query(max_length=CURSOR_MAX, description="`next` of the page before.")]
+CURSOR: Final = (
+    "`next` of the page before: a place in the list's order. What has come in before that place meanwhile, such as an"
+    " event with an earlier `at`, is on no later page; asked for anew, the list has it."
+)
+Cursor = Annotated[str | None, Query(max_length=CURSOR_MAX, description=CURSOR)]
 
 
 class Reads:
@@ -117,7 +122,11 @@ def _assets(router: APIRouter, reads: Reads) -> None:
         tags=["assets"],
     )
     async def assets_of(user_id: Id, limit: Limit = LIMIT, cursor: Cursor = None) -> Response:
-        """What a user owns or holds units of; what changed last comes first."""
+        """What a user owns or holds units of; what changed last comes first.
+
+        An asset that changes while pages are read moves to the front, where a later page does not come by. For a whole
+        list ask `/v1/assets?owner=…`, which is by id.
+        """
         found, after = await reads.assets.assets_of(user_id, limit, cursor)
         return _page(assets=found, next=after)
 
@@ -213,7 +222,7 @@ def _positions(router: APIRouter, reads: Reads) -> None:
     async def ledger_events(
         request: Request, positionId: Word = None, limit: Limit = LIMIT, cursor: Cursor = None
     ) -> Response:
-        """S1: ledger events ordered by `at`; of one position for its owner, of all for root alone."""
+        """S1: ledger events by `at`, then as they came in; of one position for its owner, of all for root alone."""
         client = required(request)
         if ROOT not in client.scopes:
             if positionId is None:

@@ -26,12 +26,13 @@ from pipeline.api.openapi import IDEMPOTENCY, NDJSON
 from pipeline.api.shape import Answer, Item
 from pipeline.api.webhooks import DELIVERY, SIGNATURE, Deliveries, Webhook, verify
 from pipeline.domain.applications.event import AppTopic
+from pipeline.domain.assets.figures import GAS
 from schemas.codec import Codec
 from schemas.json_form import FieldFault, parse_json, parse_lines
 from sinks.application_store import ApplicationReader
 
 OPEN_DOMAINS: Final = frozenset({"assets"})
-"""Whose events are readable without a key (S0: public read)."""
+"""Whose events are readable without a key (S0: public read), but for those of gas."""
 OTHER_METHODS: Final = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"]
 _HEADER_KEY: Final = re.compile(r"[!-~]{1,200}")
 _EVENT_ID: Final = re.compile(r"(?:led_)?[0-9a-f]{32}")
@@ -48,6 +49,17 @@ class Fate(NamedTuple):
     client: str  # that sent it; "" where that is not known here
     status: str  # accepted, applied, refused
     error: Mapping[str, str] | None = None  # of a refused one
+    user: str = ""  # whose event it is
+
+    def open_to(self, client: Client | None) -> bool:
+        """Whether it may be told: to who has sent it (a user's key sends its user's alone), to scopes that read it."""
+        gas = self.type in GAS
+        if self.row.domain in OPEN_DOMAINS and not gas:
+            return True
+        if client is None:
+            return False
+        sent = client.id == self.client and client.user_id in ("", self.user)
+        return sent or client.may(f"{'gas' if gas else self.row.domain}:{READ}")
 
 
 class Submits(Protocol):
@@ -152,13 +164,9 @@ class EventRoutes:
             raise ApiError(
                 503, "unavailable", f"the journal can't be read: {error}", Retry_After="2"
             ) from None
-        if found is None:
-            if current(request) is None:
-                required(request)
+        if found is None or not found.open_to(current(request)):  # whether there is one is not told either
+            required(request)
             raise ApiError(404, "unknown_event", "no such event was accepted here", "event_id")
-        known = current(request)
-        if found.row.domain not in OPEN_DOMAINS and not (known is not None and known.id == found.client):
-            required(request, f"{found.row.domain}:{READ}")
         told = {"event_id": event_id, "topic": found.row.topic, "type": found.type, "status": found.status}
         return json_response(200, {**told, "error": found.error} if found.error else told)
 
@@ -179,21 +187,23 @@ class Fates:
         if held is not None:
             schema_id, record = self._codec.decode(self._journal.value(held.seq))
             row = self._names[self._codec.record_name(schema_id)]
-            accepted = Fate(row, record["type"], record["client"], "accepted")
+            user = record["user_id"] or ""
+            accepted = Fate(row, record["type"], record["client"], "accepted", user=user)
         for row in self._rows if accepted is None else [accepted.row]:
-            decided = self._decided(row, event_id, accepted.client if accepted else "")
+            decided = self._decided(row, event_id, accepted)
             if decided is not None:
                 return decided
         return accepted
 
-    def _decided(self, row: AppTopic, event_id: str, client: str) -> Fate | None:
+    def _decided(self, row: AppTopic, event_id: str, accepted: Fate | None) -> Fate | None:
         reader = self._known(row.topic)
         for message in reader.told(event_id) if reader is not None else []:
             if message.topic == OUTCOMES:
                 record = self._codec.decode(message.value, OUTCOMES)[1]
                 fault = {name: record[name] for name in ("reason", "field", "detail")}
-                refused = record["status"] == "refused"
-                return Fate(row, record["type"], client, record["status"], fault if refused else None)
+                status = record["status"]
+                told = accepted or Fate(row, record["type"], "", status)
+                return told._replace(status=status, error=fault if status == "refused" else None)
         return None
 
 

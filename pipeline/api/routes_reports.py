@@ -228,13 +228,13 @@ def _provenance(router: APIRouter, reads: ReportReads) -> None:
         request: Request, asset: Annotated[str, Path(min_length=1, max_length=WORD_MAX)], chain: Word = None,
         format: Format = "json",
     ) -> Response:  # fmt: skip
-        """The whole story of an asset: its key (<chain>/nft:…), its id on `chain`, or its id in an application.
+        """The whole story of an asset: its key (<chain>/nft:…), that or its id on `chain`, or its id in an application.
 
         Rows of gas are left out but for scope gas:read. For root also that of a position, or of an asset of S1 over all
         its positions.
         """
         may = reads_gas(request)
-        keys = _asked(lambda: provenance.meanings(asset, chain))
+        keys = _asked(lambda: provenance.meanings(asset, *([chain] if chain else [])))
         client = current(request)
         private = client is not None and ROOT in client.scopes
         for key in [*keys, None] if private else keys:

@@ -115,7 +115,9 @@ class Shape:
             row.payload: _within("data", self._payloads[row.payload], body.get("data", _NO_DATA)),
         }
         self._permit(client, record, service=row.service)
-        event_id = record["event_id"] = self._row.id_prefix + event_hash(self._row.topic, client.id, key)
+        event_id = record["event_id"] = self._row.id_prefix + event_hash(
+            self._row.topic, client.id, key, client.user_id
+        )
         return Told(event_id, key, _digest(body), record)
 
     def _permit(self, client: Client, record: dict[str, Any], *, service: bool) -> None:
@@ -163,9 +165,11 @@ class Shape:
 _NO_DATA: Final[dict[str, Any]] = {}
 
 
-def event_hash(topic: str, client: str, idempotency_key: str) -> str:
-    """What makes an event's id: BLAKE2b-128, 32 hex digits."""
-    return blake2b(orjson.dumps([topic, client, idempotency_key]), digest_size=16).hexdigest()
+def event_hash(topic: str, client: str, idempotency_key: str, user: str = "") -> str:
+    """What makes an event's id: BLAKE2b-128, 32 hex digits. `user`: whose the API key is, "" for a service's; users of
+    one client know nothing of each other's idempotency keys."""
+    name = [topic, client, idempotency_key, *([user] if user else [])]
+    return blake2b(orjson.dumps(name), digest_size=16).hexdigest()
 
 
 def _digest(body: Mapping[str, Any]) -> bytes:

@@ -3,16 +3,20 @@
 from typing import Final
 
 from pipeline.domain.anchors import authorization, escrow, parties, payments
+from pipeline.domain.anchors.impersonal import wordless
 from pipeline.domain.anchors.parties import STATUS_RULES, check_account, check_key, check_money
+from pipeline.domain.applications.entry import new_id
 from pipeline.domain.applications.event import AppTopic, AppType, table
 from pipeline.domain.positions.impersonal import impersonal
 
+NEW_ID: Final = new_id(parties.KEY)
 ROWS: Final = (
     AppType("ACCOUNT_OPENED", "account_opened", parties.account_opened, check_account),
     AppType("MERCHANT_REGISTERED", "merchant_registered", parties.merchant_registered, parties.check_merchant, True),
+    AppType("MERCHANT_REVOKED", "merchant_revoked", parties.merchant_revoked, check_key, True),
     AppType("ATTESTOR_REGISTERED", "attestor_registered", parties.attestor_registered, parties.check_attestor, True),
     AppType("ATTESTOR_REVOKED", "attestor_revoked", parties.attestor_revoked, check_key, True),
-    AppType("AUTHORIZED", "authorized", authorization.authorized, authorization.check_authorized),
+    AppType("AUTHORIZED", "authorized", authorization.authorized, authorization.check_authorized, entry=NEW_ID),
     AppType("CLAIMED", "claimed", authorization.claimed, check_key),
     AppType("FULFILLED", "fulfilled", authorization.fulfilled, authorization.check_fulfilled),
     AppType("AUTHORIZATION_EXPIRED", "authorization_expired", authorization.expired, check_key, True),
@@ -33,5 +37,5 @@ ROWS: Final = (
 )  # fmt: skip
 
 ANCHORS: Final = AppTopic(
-    "anchors.events.v1", "anchors", parties.KEY, table(map(impersonal(parties.KEY), ROWS))
+    "anchors.events.v1", "anchors", parties.KEY, table(map(wordless, map(impersonal(parties.KEY), ROWS)))
 )

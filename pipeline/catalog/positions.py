@@ -2,10 +2,12 @@
 
 from typing import Final
 
+from pipeline.domain.applications.entry import new_id
 from pipeline.domain.applications.event import AppTopic, AppType, table
 from pipeline.domain.positions import attestation, lifecycle, registry
 from pipeline.domain.positions.impersonal import impersonal
 
+NEW_ID: Final = new_id(registry.KEY)
 ROWS: Final = (
     AppType(
         "INSTITUTION_REGISTERED",
@@ -13,6 +15,7 @@ ROWS: Final = (
         registry.institution_registered,
         registry.check_institution,
         service=True,
+        entry=NEW_ID,
     ),
     AppType(
         "ASSET_TEMPLATE_REGISTERED",
@@ -20,6 +23,7 @@ ROWS: Final = (
         registry.template_registered,
         registry.check_template,
         service=True,
+        entry=NEW_ID,
     ),
     AppType(
         "POSITION_ASSET_REGISTERED",
@@ -27,8 +31,9 @@ ROWS: Final = (
         registry.asset_registered,
         registry.check_asset,
         service=True,
+        entry=NEW_ID,
     ),
-    AppType("POSITION_CREATED", "position_created", lifecycle.created, lifecycle.check_created),
+    AppType("POSITION_CREATED", "position_created", lifecycle.created, lifecycle.check_created, entry=NEW_ID),
     AppType(
         "POSITION_STATE_CHANGED",
         "position_state_changed",

@@ -4,6 +4,7 @@ from typing import Final
 
 from pipeline.catalog.tokens_governance import GOVERNANCE_ROWS
 from pipeline.catalog.tokens_operational import OPERATIONAL_ROWS
+from pipeline.domain.applications.entry import new_id
 from pipeline.domain.applications.event import AppTopic, AppType, table
 from pipeline.domain.tokens import collections as due
 from pipeline.domain.tokens import economic_accounts as holders
@@ -15,7 +16,12 @@ from pipeline.domain.tokens.impersonal import IMPERSONAL
 
 ECONOMIC_ROWS: Final[tuple[AppType, ...]] = (
     AppType(
-        "ACCOUNT_OPENED", "account_opened", holders.account_opened, holders.check_account_opened, service=True
+        "ACCOUNT_OPENED",
+        "account_opened",
+        holders.account_opened,
+        holders.check_account_opened,
+        service=True,
+        entry=new_id("account_id"),
     ),
     AppType(
         "ACCOUNT_STATUS_CHANGED",

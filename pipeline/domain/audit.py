@@ -3,7 +3,8 @@
 Theory: nothing is lost and nothing is twice if every number can be found in two places that were not written
 together. Offsets of a topic against what the sink says it did with them; that against the rows; rows against what their
 block says of itself, against the balance before and after, against the books, against their own digest of an earlier
-audit. A Result whose two sides differ is a finding; one that could not be looked at has `ok` None and says why.
+audit, views against the release. A Result whose two sides differ is a finding; one that could not be looked at has `ok`
+None and says why.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ CHECKS: Final[Mapping[str, Check]] = {
     "twice": Check("no message, and no row of a message, is there twice", _REBUILD),
     "quarantine": Check("every message refused is in quarantine", "look into quarantine.v1, then " + _REBUILD),
     "seal": Check("rows are as they were when they were first audited", _REBUILD),
+    "views": Check(
+        "a view is the one that this release makes",
+        "tidebook clickhouse apply, or start the history role again: both make it anew",
+    ),
     "blocks": Check("a block's rows are as many, and its fees as much, as the block itself says", _REBUILD),
     "balances": Check("balance before + change = balance after, and that is the next one's balance before", _REBUILD),
     "moves": Check("what tokens' transfers moved = what the balances changed", _REBUILD),

@@ -52,8 +52,8 @@ def part(name: str, period: Period) -> Report:
 
 
 def recomputed(name: str, period: Period) -> dict[str, Report]:
-    """What of a part can be told from raw rows → the query that does: one row, but for the regulatory report, which has
-    one per institution and currency. Units are the currency's smallest."""
+    """What of a part can be told from raw rows → the query that does: one row, but of what is released one per
+    currency, and of the regulatory report one per institution and currency. Units are the currency's smallest."""
     return {what: Report(sql, period.parameters) for what, sql in _RECOMPUTED[name].items()}
 
 
@@ -69,6 +69,9 @@ _RECOMPUTED: Final[Mapping[str, Mapping[str, str]]] = {
     "state_changes": {
         "rows": "SELECT count() AS rows FROM position_events FINAL "
         f"WHERE kind IN ('POSITION_CREATED', 'POSITION_STATE_CHANGED') AND {_APPLIED} AND {_days('at')}",
+        "released (units)": "SELECT replaceOne(asset, 'offchain/', '') AS currency, sum(amount) AS released "
+        f"FROM transfers FINAL WHERE {_MONEY} AND code = 21 AND startsWith(event_id, 'app:positions.events.v1:') "
+        f"AND {_days('time')} GROUP BY currency ORDER BY currency",
     },
     "audit_trail": {
         "rows": "SELECT sum(n) AS rows FROM ("

@@ -1,17 +1,26 @@
 """The story of any asset: what there is of it on chains and in applications, in the order it happened. Pure.
 
-An asset is named by its key (<chain>/nft:…, <chain>/erc721:…, <chain>/mpt:…), by its NFTokenID or MPT issuance id on
-the chain that is looked at, or by its id in an application. What a name may mean is asked in that order. Assets and
-positions of S1 have a story of their own, `of_positions`.
+An asset is named by its key (<chain>/nft:…, <chain>/erc721:…, <chain>/mpt:…), by that without its chain, or by its
+NFTokenID or MPT issuance id, on the chain that is looked at, or by its id in an application. What a name may mean is
+asked in that order, in whatever letters addresses and ids are written. Assets and positions of S1 have a story of
+their own, `of_positions`.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Final
 
 from pipeline.reports.gas import TYPES as GAS_TYPES
 from pipeline.reports.question import BadQuestion, Report, word
 
+SHORT: Final = ("nft:", "mpt:", "erc20:", "erc721:", "erc1155:")
+"""How the name of an asset begins that lacks its chain."""
+_LETTERS: Final[tuple[tuple[re.Pattern[str], Callable[[str], str]], ...]] = (
+    (re.compile(r"(?:(?<=erc20:)|(?<=erc721:)|(?<=erc1155:))0[xX][0-9a-fA-F]{40}(?=/|\Z)"), str.lower),
+    (re.compile(r"(?<=nft:)[0-9a-fA-F]{64}\Z|(?<=mpt:)[0-9a-fA-F]{48}\Z"), str.upper),
+)
 _KNOWN: Final = """SELECT DISTINCT 1 AS known FROM (
   (
     SELECT id FROM application_states WHERE domain = 'assets' AND kind = 'token' AND id = {asset:String}
@@ -36,24 +45,31 @@ _RAW: Final = {
 }
 
 
-def meanings(asset: str, chain: str | None) -> list[str]:
-    """What the name may mean: keys that `provenance(asset)` knows, first the likeliest. Raises BadQuestion."""
+def meanings(asset: str, *chains: str) -> list[str]:
+    """What the name may mean, on these chains where it lacks its own: keys that `provenance(asset)` knows, first the
+    likeliest. Raises BadQuestion."""
     if not asset:
         raise BadQuestion("asset", "name one")
     name = word(asset, "asset") or ""
-    likely = [asset_key(name, chain)] if chain and (":" in name or len(name) in (48, 64)) else []
-    return list(dict.fromkeys([*likely, name]))
+    of_chain = ":" in name or len(name) in (48, 64)
+    likely = [asset_key(name, chain) for chain in chains if of_chain]
+    return list(dict.fromkeys([*likely, written(name), name]))
 
 
 def asset_key(asset: str, chain: str) -> str:
-    """The key of an asset of `chain` named by its NFTokenID (64 hex digits) or MPT issuance id (48), with
-    or without nft: or mpt: before it; a whole key stands for itself."""
-    if "/" in asset:
-        return asset
-    kind, _, bare = asset.rpartition(":")
-    if not kind:
-        kind = {64: "nft", 48: "mpt"}.get(len(bare), "")
-    return f"{chain}/{kind}:{bare.upper()}" if kind in ("nft", "mpt") else f"{chain}/{asset}"
+    """The key of an asset of `chain` named without it, or by its bare NFTokenID (64 hex digits) or MPT issuance id
+    (48); a whole key stands for itself. Its letters as `written`."""
+    if "/" in asset and not asset.startswith(SHORT):
+        return written(asset)
+    kind = "" if ":" in asset else {64: "nft:", 48: "mpt:"}.get(len(asset), "")
+    return written(f"{chain}/{kind}{asset}")
+
+
+def written(asset: str) -> str:
+    """A name of an asset in the letters of keys: addresses (0x…) in lower case, ids of the XRP Ledger in upper case."""
+    for found, letters in _LETTERS:
+        asset = found.sub(lambda one, letters=letters: letters(one[0]), asset)
+    return asset
 
 
 def known(key: str) -> Report:

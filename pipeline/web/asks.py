@@ -154,11 +154,15 @@ class Asks:
 
     async def search(self, text: str) -> list[Found]:
         """What a text may mean: an asset, a token, an owner, a transaction."""
-        named = chain_key(text)
+        text = provenance.written(text)
+        short = text.startswith(provenance.SHORT)
+        named = None if short else chain_key(text)
         if named is not None:
             single = named[1].startswith((*SINGLE, "mpt:"))
             return [Found("asset", text, f"assets/{text}" if single else f"holders/{text}")]
         looked = [self._asset_of(text), self._owner_of(text)]
+        if short:
+            looked.append(self._token_of(text))
         if _HASH.fullmatch(text):
             looked += [self._transaction_of(text), self._token_of(f"nft:{text.upper()}")]
         if _ISSUANCE.fullmatch(text):

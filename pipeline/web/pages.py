@@ -26,6 +26,7 @@ from pipeline.api.client import ApiError, Client, current
 from pipeline.api.keys import Keys
 from pipeline.api.read_models import ID_MAX
 from pipeline.api.reads import Reads, reads_gas
+from pipeline.reports.provenance import written
 from pipeline.web import gas, show
 from pipeline.web.asks import ROWS, SINGLE, Asks, chain_key
 
@@ -121,7 +122,7 @@ def _first_page(router: APIRouter, asks: Asks) -> None:
 def _assets(router: APIRouter, asks: Asks) -> None:
     @router.get("/assets/{asset:path}")
     async def asset_page(request: Request, asset: str) -> Response:
-        asset, skip, may = _text(asset, "asset"), _skip(request), reads_gas(request)
+        asset, skip, may = written(_text(asset, "asset")), _skip(request), reads_gas(request)
         (rows, more), state, days, holder = await asyncio.gather(
             asks.story(asset, skip, may),
             asks.bound(asset) if chain_key(asset) else asks.state(asset),
@@ -135,7 +136,7 @@ def _assets(router: APIRouter, asks: Asks) -> None:
 
     @router.get("/holders/{asset:path}")
     async def holders_page(request: Request, asset: str) -> Response:
-        asset, skip = _text(asset, "asset"), _skip(request)
+        asset, skip = written(_text(asset, "asset")), _skip(request)
         named = chain_key(asset)
         if named and named[1].startswith(SINGLE):
             return RedirectResponse(f"/assets/{quote(asset, safe='/:')}", 303, HEADERS)

@@ -1,6 +1,7 @@
 -- What its chain told of a token, in the order it happened: the rows of provenance, with the same columns, for a token that
 -- no application knows. It reads no application's tables and takes about half the time.
--- asset: key of the token, <chain>/nft:<NFTokenID>, <chain>/erc721:<contract>/<token id> or <chain>/mpt:<issuance id>.
+-- asset: key of the token, <chain>/nft:<NFTokenID>, <chain>/erc721:<contract>/<token id> or <chain>/mpt:<issuance id>,
+-- addresses in lower case, ids of the XRP Ledger in upper case.
 -- Example: SELECT time, type, from_owner, to_owner, hash, verified FROM chain_provenance(asset = 'xrpl:0/nft:0008...')
 WITH
   {asset:String} AS token_key,

@@ -1,5 +1,7 @@
 -- S1's compliance export, part 2 of 4, state changes: every applied step of every position, oldest first, with the state
--- before and after, why, who asked for it, and whose position it is. amount, amount_released: exact, in the currency's unit.
+-- before and after, why, who asked for it, and whose position it is. amount: of the position. amount_released: what the
+-- step paid out of the escrow by the books' transfer, also where the event names no amount; empty where it paid out nothing.
+-- Both are exact, in the currency's unit.
 -- from: first day (UTC). to: last day, included.
 -- Example: SELECT at, position_id, previous_state, new_state, reason FROM compliance_state_changes(from = '2026-01-01', to = '2026-01-31')
 SELECT
@@ -14,7 +16,7 @@ SELECT
   nullIf(toString(e.previous_state), '') AS previous_state,
   toString(e.new_state) AS new_state,
   JSONExtractString(e.payload, 'reason') AS reason,
-  e.amount_released AS amount_released,
+  nullIf(m.amount, 0) AS amount_released,
   JSONExtract(e.payload, 'recipient', 'Nullable(String)') AS recipient,
   JSONExtract(e.payload, 'invoice_reference', 'Nullable(String)') AS invoice_reference,
   e.user_id AS user_id,
@@ -30,4 +32,8 @@ FROM (
     )
 ) AS e
 LEFT JOIN positions AS p ON p.id = e.position_id
+LEFT JOIN (
+  SELECT event_id, amount FROM compliance_transfers(from = {from:Date}, to = {to:Date})
+  WHERE topic = 'positions.events.v1' AND kind = 'ESCROW_RELEASE'
+) AS m ON m.event_id = e.event_id
 ORDER BY at, recorded_at, _offset

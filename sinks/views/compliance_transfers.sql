@@ -41,6 +41,13 @@ FROM (
 LEFT JOIN (
   SELECT topic, event_id, any(type) AS type FROM applied_events
   WHERE at >= toDateTime64({from:Date}, 3, 'UTC') AND at < toDateTime64({to:Date} + 1, 3, 'UTC')
+    AND (topic, event_id) IN (
+      SELECT splitByChar(':', told)[2], splitByChar(':', told)[-1] FROM (
+        SELECT event_id AS told FROM transfers
+        WHERE chain_number = 0 AND match(asset, '^offchain/[^:]+$')
+          AND time >= toDateTime64({from:Date}, 3, 'UTC') AND time < toDateTime64({to:Date} + 1, 3, 'UTC')
+      )
+    )
   GROUP BY topic, event_id
 ) AS e ON e.topic = topic AND e.event_id = event_id
 ORDER BY at, t.timestamp, t.leg

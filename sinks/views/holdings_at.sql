@@ -2,7 +2,7 @@
 -- accounts on chains (asset with its chain before it; drops of XRP), the owner of every NFT and ERC-721 token, and of
 -- every application's asset its owner, or the units of each holder where it is in fractions.
 -- On chains the ledgers and blocks up to that time, EVM blocks that are not final yet included. amount: exact decimal.
--- source: the table or view that tells. since: when it last changed.
+-- source: the table or view that tells. since: when the holder got what he has: his last change of owner or amount.
 -- time: the moment, 2026-01-31 12:00:00 (UTC).
 -- Example: SELECT asset, amount, since FROM holdings_at(time = '2026-01-05 12:30:00') WHERE holder = 'alice'
 SELECT chain, asset, holder, amount, source, since
@@ -35,18 +35,23 @@ FROM (
     GROUP BY chain, asset
   )
   UNION ALL
-  SELECT 'offchain', one.1, concat('offchain/asset:', asset_id), one.2, 'asset_state_versions', since
+  SELECT
+    'offchain', one.1, concat('offchain/asset:', asset_id), one.2, 'asset_state_versions',
+    states[arrayLastIndex(state -> NOT has(state.2, one), states) + 1].3
   FROM (
     SELECT
-      s.asset_id AS asset_id, max(s.last_updated_at) AS since,
-      argMax((s.owner_user_id, s.holdings, s.burnt OR s.gone OR NOT s.minted), s.version) AS now
+      s.asset_id AS asset_id,
+      arraySort(groupArray((
+        s.version, multiIf(
+          s.burnt OR s.gone OR NOT s.minted, [],
+          empty(s.holdings), [(ifNull(s.owner_user_id, ''), '1')],
+          arrayZip(mapKeys(s.holdings), mapValues(s.holdings))
+        ), s.last_updated_at
+      ))) AS states
     FROM asset_state_versions AS s
     WHERE s.last_updated_at <= {time:DateTime64(3, 'UTC')}
     GROUP BY asset_id
   )
-  ARRAY JOIN if(
-    empty(now.2), [(ifNull(now.1, ''), '1')], arrayZip(mapKeys(now.2), mapValues(now.2))
-  ) AS one
-  WHERE NOT now.3
+  ARRAY JOIN states[-1].2 AS one
 )
 WHERE holder != '' AND amount != '0'

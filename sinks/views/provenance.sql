@@ -6,10 +6,11 @@
 -- What an answer costs is what ClickHouse prepares: few reads, all by key, no FINAL.
 -- Of rows that stand there twice the last is told; of a block's the one that it came to.
 -- asset: key of a token, <chain>/nft:<NFTokenID>, <chain>/erc721:<contract>/<token id> or <chain>/mpt:<issuance id>; or
--- the id of an application's asset (offchain/asset:<id> too).
+-- the id of an application's asset (offchain/asset:<id> too). Keys have addresses in lower case, ids of the XRP Ledger in
+-- upper case.
 -- source: the table of the row. about: what the row is of: the token, the asset or the pack.
--- A row of an application has chain offchain, its event's time in ms as block, its event_id, and as hash the transaction
--- that it names; from_owner, to_owner, amount and change say what it did to the asset, amount being the units after.
+-- A row of an application has chain offchain, its event's time in ms as block (that of a change is never before the one
+-- that it follows), its event_id, and as hash the transaction that it names; from_owner, to_owner, amount and change say what it did to the asset, amount being the units after.
 -- For an MPT the changes of each holder (to_owner, amount = what he holds after) stand between those of the issuance.
 -- block_hash: of the block or ledger with that transaction. finality: head may still be taken back. detail: JSON.
 -- verified: 1 where a verdict says that this very block and all of its run before it are verified; 1 for all that was
@@ -135,7 +136,7 @@ FROM (
   WHERE f.source != '' OR e.source != 'asset_chain_observations'
 ) AS s
 ORDER BY
-  if(chain_number = 0, time, max(time) OVER (
+  if(chain_number = 0, fromUnixTimestamp64Milli(block, 'UTC'), max(time) OVER (
     PARTITION BY chain_number ORDER BY block, transaction_index, change_index
     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
   )),

@@ -12,10 +12,10 @@ import pytest
 from flow_histories import ASSETS, T0, FlowHistory
 from test_books_engines import cluster  # noqa: F401
 
-from pipeline.domain.account import AccountCode, TransferCode
+from pipeline.domain.account import AccountCode, AccountRef, TransferCode
 from pipeline.domain.flows.accounts import ANCHORS, CLOSED, account, broken_sign, ident
 from pipeline.domain.flows.balances import fold, sums_of
-from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Party
+from pipeline.domain.flows.events import EventName, FlowEvent, Kind, Leg, Party
 from pipeline.domain.flows.outcome import Opening, Outcome, decisions, in_decided_order, transfer_records
 from sinks.books import Books
 from sinks.embedded_books import EmbeddedBooks
@@ -279,6 +279,35 @@ def test_freeze_thaw_close(bench: Bench) -> None:
     bench.yes(Kind.CLOSE, debtor=bench.alice)  # thawed and closed in one chain
     bench.no("account_closed", "debtor", Kind.THAW, debtor=bench.alice)
     bench.no("account_not_active", "creditor", Kind.DEPOSIT, amount=1, creditor=bench.alice)
+
+
+def test_an_account_that_paid_into_an_open_position_is_not_closed(bench: Bench) -> None:
+    """A position's money is in an escrow account by plain transfers: nothing of the payer's own account tells of it."""
+    usd = [account("USD", bench.alice.code, party.owner) for party in (bench.alice, bench.bob)]
+    bench.flows.open_accounts([Opening(bench.name(), T0, ref) for ref in usd])
+    bench.yes(Kind.DEPOSIT, asset="USD", amount=5, creditor=bench.alice)
+    escrows = [
+        AccountRef("offchain/USD", int(AccountCode.ESCROW), bench.bob.owner, f"p{n}") for n in range(2)
+    ]
+
+    def moved(debit: AccountRef, credit: AccountRef, amount: int, code: TransferCode) -> None:
+        bench.yes(Kind.POST, asset="", legs=(Leg(debit, credit, amount, int(code)),))
+
+    def refused(detail: str) -> None:
+        outcome = bench.do(Kind.CLOSE, asset="USD", debtor=bench.alice)
+        assert outcome.refused is not None and outcome.refused[:2] == ("not_empty", "debtor")
+        assert detail in outcome.refused.detail
+
+    moved(usd[0], escrows[0], 2, TransferCode.ESCROW_LOCK)
+    moved(usd[0], escrows[1], 3, TransferCode.ESCROW_LOCK)
+    refused("in 2 open escrows")
+    moved(escrows[0], usd[1], 2, TransferCode.ESCROW_RELEASE)
+    refused("in 1 open escrows")
+    bench.no("not_empty", "debtor", Kind.CLOSE, asset="USD", debtor=bench.bob)  # it holds what was released
+    moved(escrows[1], usd[0], 3, TransferCode.ESCROW_VOID)
+    bench.yes(Kind.WITHDRAWAL, asset="USD", amount=3, debtor=bench.alice)
+    bench.yes(Kind.FREEZE, asset="USD", debtor=bench.alice)
+    bench.yes(Kind.CLOSE, asset="USD", debtor=bench.alice)
 
 
 def test_freeze_and_payment_in_one_batch_follow_their_order(bench: Bench) -> None:

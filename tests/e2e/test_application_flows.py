@@ -415,9 +415,9 @@ def test_s4_authorize_claim_fulfil_and_an_expiry_that_nobody_sends(life: Life) -
     )  # an end that has come: the clock
     tell("auth-3", "AUTHORIZED", "auth-3", amount="201", expires_at=at(6000), **spend)
     tell("claim", "CLAIMED", "auth-1", merchant="shop")
-    when = START + timedelta(minutes=30)
-    signed = message("auth-1", "GROCERY", "100", "receipt 4711", int(when.timestamp() * 1000))
-    proof = {"proof": "receipt 4711", "attestor": "till", "attested_at": at(30)}
+    when = START + timedelta(minutes=8)
+    signed = message("auth-1", "GROCERY", "100", "receipt-4711", int(when.timestamp() * 1000))
+    proof = {"proof": "receipt-4711", "attestor": "till", "attested_at": at(8)}
     tell("forged", "FULFILLED", "auth-1", signature=attestor.sign(signed + b"!").hex(), **proof)
     tell("fulfil", "FULFILLED", "auth-1", signature=attestor.sign(signed).hex(), **proof)
     tell("fee", "FEE_CHARGED", "dora", owner="dora", account_type="USER", asset="SOVR", amount="1")

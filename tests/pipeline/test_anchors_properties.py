@@ -41,6 +41,15 @@ class Thing:
     anchor: str = ""
     state: str = "open"
     ends: list[str] = field(default_factory=list)
+    claimed: int = 0
+
+    def before(self, now: int) -> bool:
+        """Whether a time is earlier than its last step."""
+        return now < max(self.begun, self.claimed)
+
+    @property
+    def begun(self) -> int:
+        return self.end - END
 
 
 @dataclass
@@ -112,16 +121,17 @@ class Model:
 
     def claim(self, id: str, now: int, merchant: str | None) -> bool:
         thing = self.auths.get(id)
-        if thing is None or thing.state != "open" or now >= thing.end:
+        if thing is None or thing.state != "open" or thing.before(now) or now >= thing.end:
             return False
-        if merchant is not None and (merchant != "shop" or thing.anchor != "GROCERY"):
+        shop = merchant == "shop" and thing.anchor == "GROCERY" and "shop" not in self.frozen
+        if merchant is not None and not shop:
             return False
-        thing.state = "claimed"
+        thing.state, thing.claimed = "claimed", now
         return True
 
     def fulfil(self, id: str, now: int, good: bool) -> bool:
         thing = self.auths.get(id)
-        if thing is None or thing.state != "claimed" or now >= thing.end:
+        if thing is None or thing.state != "claimed" or thing.before(now) or now >= thing.end:
             return False
         if not good or thing.anchor != "GROCERY":  # the attestor signs for groceries
             return False
@@ -152,7 +162,9 @@ class Model:
         if thing is None or thing.state != "open" or now >= thing.end:
             return False
         amount = thing.amount if amount is None else amount
-        if not 0 < amount <= thing.amount or to == thing.owner or {to, thing.owner} & self.frozen:
+        if thing.before(now) or not 0 < amount <= thing.amount:
+            return False
+        if to == thing.owner or {to, thing.owner} & self.frozen:
             return False
         thing.state = "released"
         thing.ends.append("released")
@@ -160,7 +172,7 @@ class Model:
 
     def unlock(self, id: str, now: int, lapse: bool) -> bool:
         thing = self.locks.get(id)
-        if thing is None or thing.state != "open" or (lapse and now < thing.end):
+        if thing is None or thing.state != "open" or thing.before(now) or (lapse and now < thing.end):
             return False
         thing.state = "lapsed" if lapse else "voided"
         thing.ends.append(thing.state)
@@ -231,8 +243,9 @@ def _open_thing(model: Model, c: dict[str, Any], now: int) -> tuple[str, str, di
         case "claim":
             return "CLAIMED", key, {"merchant": c["merchant"]}, model.claim(key, now, c["merchant"])
         case "fulfil":
-            signed = _signature(key, (auth.amount if auth else 1) + (not c["good"]), T0)
-            data = {"proof": "proof", "attestor": "till", "attested_at": T0, "signature": signed}
+            attested = auth.begun if auth else T0
+            signed = _signature(key, (auth.amount if auth else 1) + (not c["good"]), attested)
+            data = {"proof": "proof", "attestor": "till", "attested_at": attested, "signature": signed}
             return "FULFILLED", key, data, model.fulfil(key, now, c["good"])
         case "expire":
             return "AUTHORIZATION_EXPIRED", key, {}, model.expire(key, now)
@@ -328,7 +341,7 @@ def _told(model: Model, command: dict[str, Any], place: int) -> tuple[AppEvent, 
     else:
         type, key, data, taken = _open_thing(model, command, now)
     plain = _plain(type, tuple(data))
-    return replace(plain, id=id, key=key, at_ms=now, data={**plain.data, **data}), taken
+    return replace(plain, id=id, key=key, at_ms=now, recorded_ms=now, data={**plain.data, **data}), taken
 
 
 def _compare(fold: TestFold, model: Model) -> None:
@@ -384,6 +397,7 @@ def test_books_and_states_are_where_a_simple_model_has_them() -> None:
     _follow()
     rest = {
         "MERCHANT_REGISTERED",
+        "MERCHANT_REVOKED",
         "ATTESTOR_REGISTERED",
         "ATTESTOR_REVOKED",
         "ACCOUNT_OPENED",

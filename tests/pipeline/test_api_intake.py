@@ -13,8 +13,20 @@ from pipeline.api import publishing
 from pipeline.api.client import SERVICE, Client
 from pipeline.api.clock import Clock
 from pipeline.api.intake import Intake
+from pipeline.api.routes_events import Fate, Fates
 from pipeline.api.shape import EVENT_BYTES_MAX, Item, event_hash
-from pipeline.domain.applications.event import AppTopic, AppType, Change, Decision, Refusal, one, table
+from pipeline.domain.applications.entry import new_id
+from pipeline.domain.applications.event import (
+    AppEvent,
+    AppTopic,
+    AppType,
+    Change,
+    Decision,
+    Refusal,
+    one,
+    table,
+)
+from pipeline.domain.applications.fold import Overlay, judge
 from schemas.json_form import FieldFault, parse_json
 from sinks.application_store import ApplicationStore, NewlyDecided, State
 from tests.support.applications import codec
@@ -59,6 +71,7 @@ ROW = AppTopic(
         AppType("GREET", "user_registered", greet, three),
         AppType("SHARE", "user_registered", lambda event, view: Decision(), three),
         AppType("BROKEN", "user_registered", broken),
+        AppType("ENTER", "user_registered", register, three, entry=new_id("asset_id")),
     ]),
 )  # fmt: skip
 
@@ -176,7 +189,7 @@ def test_an_event_is_what_was_said(tmp_path, broker):
     said["data"]["addresses"] = ["xrpl:0/r"]
     before = time.time_ns() // 1_000_000
     (answer,) = run(tmp_path, lambda intake: send(intake, said, client=ALICE))
-    event_id = event_hash(TOPIC, "app-1", "k1")
+    event_id = event_hash(TOPIC, "app-1", "k1", "alice")
     assert answer == (202, {"event_id": event_id, "status": "accepted", "idempotency_key": "k1"}, {})
     (event,) = broker.events
     assert before <= event["recorded_at"] <= time.time_ns() // 1_000_000
@@ -461,6 +474,38 @@ def test_a_rule_s_defect_is_the_event_s_refusal(tmp_path, broker):
 
 
 # What is known
+
+
+@pytest.mark.parametrize("key", ["inv/2024/1", ".", "..", "events"])
+def test_a_new_id_that_no_path_can_name_is_refused_where_it_comes_in(tmp_path, broker, key):
+    """What a former release took in is folded as it was: the fold does not ask."""
+    entered = [body(key, "ENTER"), body(key, "SHARE"), body(f"{key.replace('/', '.')}.x", "ENTER")]
+    assert told(run(tmp_path, lambda intake: send(intake, *entered))) == [
+        (422, "bad_id", "asset_id"),
+        202,
+        202,
+    ]
+    old = AppEvent(TOPIC, "e1", "ENTER", key, 0, {"addresses": []})
+    assert judge(ROW.types, old, Overlay(lambda kind, id: None)).changes
+
+
+def test_users_of_one_client_have_idempotency_keys_of_their_own(tmp_path, broker):
+    """A service of that client, and a user whose name looks like a key, too."""
+    said = body(idempotency_key="pay-1")
+    clients = [Client("app-1", user, ALICE.scopes) for user in ("alice", "bob")]
+    clients.append(Client("app-1", "", frozenset({SERVICE})))
+
+    async def work(intake):
+        answers = [await send(intake, said, said, client=client) for client in clients]
+        fates = Fates((ROW,), intake.journal, CODEC, lambda topic: None)
+        found = [fates.find(one.body["event_id"]) for one, _ in answers]
+        assert found == [Fate(ROW, "SHARE", "app-1", "accepted", user=one.user_id) for one in clients]
+        return answers
+
+    answers = run(tmp_path, work)
+    assert all(first == second and first.status == 202 for first, second in answers)
+    assert len({first.body["event_id"] for first, _ in answers}) == 3
+    assert [event["user_id"] for event in broker.events] == ["alice", "bob", None]
 
 
 def test_without_the_states_file_the_fold_judges(tmp_path, broker):

@@ -116,6 +116,8 @@ def test_put_get_erase(world, broker, tmp_path):
         ("ann", "GET", BOB, 403),
         ("ann", "PUT", BOB, 403), ("ann", "DELETE", BOB, 403), ("ann", "PUT", ANN, 200),
         ("root", "GET", ANN, 404),
+        ("both", "PUT", "slt_" + "0a" * 32, 200), ("both", "PUT", "3f2c1a5e-0b7d-4c1e-9a2b-6d8e5f4c3b2a", 200),
+        ("both", "PUT", "maria-da-silva-1990", 422),
         ("root", "PUT", ANN, 403), ("both", "GET", "short", 422), ("both", "GET", "a-b-" * 5, 422),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pipeline.api.read_clickhouse import Gather
 from pipeline.api.read_models import of_cursor, to_cursor
 from pipeline.api.reads import Reads, read_router
 from tests.support.asking import ask, told
-from tests.support.read_scene import case, play
+from tests.support.read_scene import case, play, registered
 from tests.support.read_world import World, world
 
 
@@ -339,6 +340,61 @@ def test_new_rows_neither_repeat_nor_hide_others(scene: World) -> None:
     rest = told(scene, f"/v1/assets/pack-1/events?cursor={first['next']}")
     minutes = [one["at"][14:16] for one in first["events"] + rest["events"]]
     assert minutes == ["20", "21", "22"]
+
+
+def test_events_of_one_millisecond_stand_as_they_came(scene: World) -> None:
+    """Ids fall while the story goes on; every page is one row."""
+    price = {"price": "1", "currency": "USD"}
+    asset = [
+        *registered("tie-1", 40),
+        case("LISTED", "tie-1", 40, price, user_id="alice"),
+        case("SOLD", "tie-1", 40, {**price, "to_user_id": "bob"}),
+        case("TRANSFERRED", "tie-1", 40, {"to_user_id": "alice"}, user_id="bob"),
+    ]
+    scene.tell("assets", [{**one, "id": f"{9 - place}" * 32} for place, one in enumerate(asset)])
+    whole = ["MINTED", "LISTED", "SOLD", "TRANSFERRED"]
+    for what, rows in (("provenance", "history"), ("transactions", "transactions")):
+        path = f"/v1/assets/tie-1/{what}?"
+        assert [one["type"] for one in told(scene, path)[rows]] == whole
+        assert [one["type"] for one in _one_by_one(scene, path, rows)] == whole
+    story = scene.rows("SELECT type FROM asset_history(asset = 'tie-1')")
+    assert [row["type"] for row in story] == ["ASSET_REGISTERED", *whole]
+
+
+def test_steps_of_one_millisecond_stand_as_they_came(scene: World) -> None:
+    states = ["CREATED", "FUNDED", "PARTIALLY_RELEASED", "PARTIALLY_RELEASED", "RELEASED"]
+    more = {"FUNDED": {"funder": "buyer"}, "PARTIALLY_RELEASED": {"amount_released": "1", "recipient": "SUB"}}
+    data = {
+        "institution_id": "bank", "asset_id": "project", "holder_reference": "zoe", "holder_region": "US",
+        "currency": "USD", "amount": "5",
+    }  # fmt: skip
+    events = [case("POSITION_CREATED", "tie", 41, data)]
+    for before, after in pairwise(states):
+        said = {"previous_state": before, "new_state": after, "reason": "r", **more.get(after, {})}
+        events.append(case("POSITION_STATE_CHANGED", "tie", 41, said))
+    scene.tell("positions", [{**one, "id": f"led_{9 - place}"} for place, one in enumerate(events)])
+    path = "/v1/ledger-events?positionId=tie&"
+    steps = told(scene, path, "root")["events"]
+    assert [one["newState"] for one in steps] == states and _one_by_one(scene, path, "events") == steps
+    moved = told(scene, "/v1/users/zoe/transfers?", "root")["transfers"]
+    assert [one["amount"] for one in moved] == ["500", "100", "100", "300"]
+    assert _one_by_one(scene, "/v1/users/zoe/transfers?", "transfers") == moved
+
+
+def _one_by_one(scene: World, path: str, rows: str) -> list[Any]:
+    found, after = list[Any](), ""
+    while after is not None and len(found) < 20:
+        body = told(scene, f"{path}limit=1&cursor={after}", "root")
+        found += body[rows]
+        after = body["next"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/assets/card-1/provenance", "/v1/ledger-events", "/v1/users/buyer/transfers"]
+)
+def test_a_cursor_of_a_former_release_is_refused_by_its_name(scene: World, path: str) -> None:
+    assert reason(scene, f"{path}?cursor={to_cursor(1, 'x')}", "root", 400) == ("bad_cursor", "cursor")
 
 
 def test_answers_are_what_the_document_says(scene: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.catalog.assets import ASSETS
 from pipeline.domain.account import AccountCode
-from pipeline.domain.applications.event import Figures
+from pipeline.domain.applications.event import Figures, Refusal
 from pipeline.domain.applications.fold import Judged, Overlay
 from pipeline.domain.assets import state
 from pipeline.domain.assets.figures import of_applied
@@ -278,6 +278,94 @@ def test_a_coverage_and_its_transaction_in_either_order(
     )
 
 
+@pytest.mark.parametrize(("chain", "currency", "status"), [
+    ("eip155:1", "ETH", "confirmed"), ("eip155:1", "XRP", "mismatch"), ("eip155:137", "POL", "confirmed"),
+    ("eip155:137", "ETH", "mismatch"), ("eip155:31337", "ETH", "confirmed"),
+    ("xrpl:1", "XRP", "confirmed"), ("xrpl:1", "BTC", "mismatch"),
+])  # fmt: skip
+def test_a_fee_is_paid_in_its_chains_coin(story: Story, chain: str, currency: str, status: str) -> None:
+    payer, paid = f"{chain}/0x{'cc' * 20}", f"0x{'5' * 64}" if chain.startswith("eip155") else TX[5]
+    story.does("APP_REGISTERED", "app", {"title": "App", "treasuries": [payer]})
+    story.asset("card")
+    parts = {"gas_required": "12", "gas_paid_by_user": "0", "gas_paid_by_treasury": "12"}
+    covered = {"payer_user_id": "ann", "currency": currency, "treasury_tx_hash": paid, **parts}
+    told = event(ASSETS, "INTERNAL_GAS_COVERAGE", "card", data=covered)
+    entry = ASSETS.types[told.type].entry
+    assert entry is not None
+    entry(told)
+    story.does(told.type, "card", covered)
+    fee = {
+        "kind": "fee", "chain": chain, "action": "paid", "from_address": payer, "amount": "12", "tx_hash": paid,
+        "block": 1, "transaction_index": 0, "change_index": 0,
+    }  # fmt: skip
+    alerts = story.does("CHAIN_OBSERVED", "tx", fee, source=f"chain:{chain}")
+    assert alerts == ([] if status == "confirmed" else ["treasury_tx_mismatch"])
+    assert (story.fold.state("coverage", paid) or {})["status"] == status
+
+
+GAS = {
+    "payer_user_id": "ann", "currency": "XRP", "gas_required": "12", "gas_paid_by_user": "12",
+    "gas_paid_by_treasury": "0",
+}  # fmt: skip
+COVERED = {**GAS, "gas_paid_by_user": "5", "gas_paid_by_treasury": "7", "treasury_tx_hash": TX[1]}
+REAL = f"{CHAIN}/rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
+
+
+@pytest.mark.parametrize(("type", "key", "data", "field"), [
+    ("ASSET_REGISTERED", "a/b", {"asset_type": "card", "title": "t"}, "asset_id"),
+    ("USER_REGISTERED", "..", {}, "asset_id"),
+    ("USER_REGISTERED", "u", {"addresses": [REAL, f"{CHAIN}/notanaddress"]}, "data.addresses.1"),
+    ("USER_REGISTERED", "u", {"addresses": ["eip155:1/0xAB"]}, "data.addresses.0"),
+    ("USER_REGISTERED", "u", {"addresses": [f"eip155:01/0x{'a' * 40}"]}, "data.addresses.0"),
+    ("USER_REGISTERED", "u", {"addresses": [f"eip155:1/{'a' * 40}"]}, "data.addresses.0"),
+    ("USER_ADDRESSES_CHANGED", "u", {"added": [ANN]}, "data.added.0"),
+    ("USER_ADDRESSES_CHANGED", "u", {"added": [REAL], "removed": [ANN]}, None),
+    ("APP_REGISTERED", "app", {"title": "App", "treasuries": [TREASURY]}, "data.treasuries.0"),
+    ("ONCHAIN_SEND", "card", {"to_address": ANN, "tx_hash": TX[1]}, "data.to_address"),
+    ("ONCHAIN_SEND", "card", {"to_address": REAL, "tx_hash": TX[1]}, None),
+    ("INTERNAL_GAS_CHARGE", "card", GAS, None),
+    ("INTERNAL_GAS_CHARGE", "card", {**GAS, "currency": "xrp"}, "data.currency"),
+    ("INTERNAL_GAS_COVERAGE", "card", {**COVERED, "currency": "Xrp"}, "data.currency"),
+    ("INTERNAL_GAS_COVERAGE", "card", COVERED, None),
+    ("LISTED", "card", {"price": "1", "currency": "usd"}, "data.currency"),
+    ("LISTED", "card", {"price": "1", "currency": "sFIAT"}, None),
+    ("LISTED", "card", {"price": "1", "currency": "USD.rhub8VRN55s94qWKDv6jmDy1pUykJzF3wq"}, None),
+])  # fmt: skip
+def test_what_is_asked_where_an_event_comes_in(
+    type: str, key: str, data: dict[str, Any], field: str | None
+) -> None:
+    told = event(ASSETS, type, key, data=data, app_id="app")
+    row = ASSETS.types[type]
+    assert row.check is not None and row.entry is not None
+    row.check(told)
+    if field is None:
+        row.entry(told)
+    else:
+        with pytest.raises(Refusal) as caught:
+            row.entry(told)
+        assert caught.value.field == field
+
+
+TAG = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def test_a_tag_is_one_however_it_is_spelled(story: Story) -> None:
+    entry = {"asset_type": "card", "title": "Card"}
+    story.does("ASSET_REGISTERED", "one", {**entry, "nfc_uuid": TAG.upper().replace("-", "")}, app_id="app")
+    assert story.state("one")["nfc_uuid"] == TAG
+    for spelled in (TAG, TAG.upper(), TAG.replace("-", "")):
+        told = {**entry, "nfc_uuid": spelled}
+        assert story.refused("ASSET_REGISTERED", "two", told, app_id="app") == ("not_unique", "data.nfc_uuid")
+        story.does("SCANNED", "one", {"nfc_uuid": spelled}, user_id="ann")
+
+
+def test_a_tag_that_a_former_release_kept_without_dashes_is_taken(story: Story) -> None:
+    plain = TAG.replace("-", "")
+    story.fold.held["unique", f"nfc:{plain}"] = orjson.dumps({"asset_id": "old"})
+    told = {"asset_type": "card", "title": "Card", "nfc_uuid": TAG}
+    assert story.refused("ASSET_REGISTERED", "new", told, app_id="app") == ("not_unique", "data.nfc_uuid")
+
+
 def test_what_a_chain_writes_in_its_own_way_is_one_thing(story: Story) -> None:
     """EVM addresses and hashes in mixed case, XRPL's ids in lower case."""
     story.does("USER_REGISTERED", "eve", {"addresses": [f"eip155:1/0x{'AB' * 20}"]})
@@ -369,12 +457,14 @@ def test_social_events_are_somebodys_and_change_nothing(story: Story) -> None:
     ],
 )  # fmt: skip
 def test_figures_of_an_event(type: str, data: dict[str, Any], figures: Figures) -> None:
-    """A sale's volume to its last place; the application is the asset's where the event names none."""
+    """A sale's volume to its last place; the application is the asset's, whatever the event names."""
     view = Overlay(lambda kind, id: {"app_id": "app"} if (kind, id) == ("asset", "card") else None)
     told = event(ASSETS, type, "card", data=data, user_id="ann")
     assert of_applied(told, view) == figures
     by_service = event(ASSETS, type, "card", data=data, app_id="other")
-    assert of_applied(by_service, view) == figures._replace(app_id="other", user_id=None)
+    assert of_applied(by_service, view) == figures._replace(user_id=None)
     assert of_applied(event(ASSETS, type, "gone", data=data, user_id="ann"), view) == figures._replace(
         app_id=""
     )
+    user = event(ASSETS, "USER_REGISTERED", "card", data={"addresses": []})
+    assert of_applied(user, view) == Figures(""), "a user of an asset's name is no asset"

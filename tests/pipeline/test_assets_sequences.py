@@ -164,10 +164,39 @@ def readdressed(draw: Random) -> Story:
     return [given_up, taken][: draw.choice([1, 2, 2])]
 
 
+def unasked(draw: Random) -> Story:
+    """Moves on the chain that nobody asked for, of an MPT bit by bit; then somebody names one of them as his."""
+    place, story = draw.choice([0, 1, 2, 2]), Story()
+    path = [TREASURY, *draw.choices(HOLDERS, k=draw.randint(1, 3)), TREASURY]
+    hashes = draw.sample(HASHES, len(path))
+    pieces = draw.choice([["6"], ["6"], ["1"], ["5", "1"]])
+    for source, target, tx in zip(path, path[1:], hashes, strict=False):
+        for amount in pieces:
+            seen = {"from_address": source, "to_address": target, "tx_hash": tx, "amount": amount}
+            story.append(("CHAIN_OBSERVED", place, seen))
+    units = draw.choice([None, *pieces]) if place == 2 else None
+    tx, user = draw.choice(hashes), draw.choice(USERS)
+    into: Command = ("ONCHAIN_RECEIVE", place, {"to_user_id": user, "tx_hash": tx, "units": units})
+    out: dict[str, Any] = {
+        "to_address": draw.choice(path[1:]),
+        "tx_hash": draw.choice(hashes),
+        "units": units,
+    }
+    asked: Story = [("ONCHAIN_SEND", place, {**out, "from_user_id": user if units else None}), into]
+    split: Story = [("FRACTIONED", place, {"fraction_count": UNITS})] if units else []
+    due = {"to_address": STRANGER, "tx_hash": hashes[-1]}  # a request as it should be, in between
+    fine: Story = [
+        ("ONCHAIN_SEND", place, {**due, "units": units, "from_user_id": "ann" if units else None}),
+        ("CHAIN_OBSERVED", place, {**due, "from_address": TREASURY, "amount": units or "6"}),
+    ]
+    orders = [asked + story, story + asked, story + asked[::-1], story + fine + asked, story + fine + [into]]
+    return split + draw.choice(orders)
+
+
 def told(draw: Random, length: int) -> Iterator[tuple[Command, str]]:
     """A sequence of so many stories, with who acts: mostly a service."""
     for _ in range(length):
-        for one in draw.choice([wild, on_chain, in_units, packed, traded, readdressed])(draw):
+        for one in draw.choice([wild, on_chain, in_units, packed, traded, readdressed, unasked])(draw):
             yield one, draw.choice(["", "", "", "", *USERS])
 
 
@@ -180,6 +209,7 @@ class World:
         self.prefix = ""
         self.clock = 0
         self.units_moved = 0
+        self.received = 0
         self.outcomes: Counter[tuple[str, bool]] = Counter()
         self._begin("@")
         for user in USERS:
@@ -202,6 +232,10 @@ class World:
     def _begin(self, prefix: str) -> None:
         self.prefix, self.holdings = prefix, dict[str, Holding]()
         self.split = set[str]()
+        self.arrived: dict[int, str | None] = {
+            0: "E" * 64,
+            2: "E" * 64,
+        }  # at the treasury: by which transaction
 
     def begin(self) -> None:
         number = next(self.numbers)
@@ -247,6 +281,8 @@ class World:
         block: int | None = None,
     ) -> Judged:
         key = token(place, self.code)
+        if (source == TREASURY) != (target == TREASURY):
+            self.arrived[place] = tx if target == TREASURY else None
         data = {
             "kind": "token", "chain": CHAIN, "token": key, "action": "transferred", "from_address": source,
             "to_address": target, "amount": amount, "tx_hash": tx, "block": block or self.clock + 1,
@@ -340,6 +376,8 @@ def sequences(world: World, seed: int, length: int) -> None:
             was["onchain_units"] != assets[id]["onchain_units"] for id, was in before.items()
         )
         check(assets, before, type)
+        for number in range(3):
+            check_custody(world, number, before[world.asset(number)], data)
     check_books(world)
     check_holdings(world)
     check_addresses(world)
@@ -360,6 +398,33 @@ def check(assets: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]], 
         moved = asset["owner_user_id"] != was["owner_user_id"]
         if moved or asset["burnt"]:
             assert asset["listing"] is None, f"{type} left a listing open"
+
+
+def check_custody(world: World, place: int, was: dict[str, Any], data: dict[str, Any]) -> None:
+    """Custody changes by the transaction that brought the token where it is; users hold no more than the treasury."""
+    asset = world.assets()[world.asset(place)]
+    at_treasury = asset["onchain_holder"] == TREASURY
+    if place == 2:
+        found = world.fold.state("token_units", f"{token(place, world.code)}|{TREASURY}") or {"units": "0"}
+        held, held_before = (sum(map(int, one["holdings"].values())) for one in (asset, was))
+        if asset["fraction_count"] == was["fraction_count"] and held > held_before:
+            world.received += 1
+            assert held <= int(found["units"]), "units were credited that are not in the treasury"
+        at_treasury = found["units"] != "0"
+        kept = int(asset["unclaimed_units"])
+        assert 0 <= kept <= int(asset["onchain_units"])
+    changed = (was["custody_type"], asset["custody_type"])
+    if changed == ("onchain", "managed"):
+        world.received += 1
+        assert world.arrived[place] == (was["pending"] or data)["tx_hash"], "an old deposit made an owner"
+        assert at_treasury
+        if place == 2:
+            moves = (world.fold.state("observed", f"{token(2, world.code)}|{world.arrived[2]}") or {})[
+                "moves"
+            ]
+            assert str(UNITS) in [move["amount"] for move in moves] and found["units"] == str(UNITS)
+    if changed == ("managed", "onchain"):
+        assert not at_treasury, "what is in the treasury was given to the chain"
 
 
 def check_one(asset: dict[str, Any]) -> None:
@@ -455,6 +520,7 @@ def test_any_sequence_keeps_the_rules(world: World) -> None:
     assert applied >= wanted, f"never applied: {wanted - applied}"
     assert sum(world.outcomes[type, True] for type in wanted) > 4000
     assert world.units_moved > 50, "units never went to the chain or came back"
+    assert world.received > 50, "nothing was ever received"
 
 
 FACTS = ("asset", "token", "token_units", "address")

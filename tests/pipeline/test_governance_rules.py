@@ -17,49 +17,25 @@ from pipeline.domain.applications.event import AppEvent
 from pipeline.domain.applications.fold import Judged
 from pipeline.domain.tokens import money
 from tests.support.applications import TestFold, event, fold_of
+from tests.support.governance import (
+    ACCOUNTS,
+    CIRCLES,
+    CONTRIB,
+    DAY,
+    POOL,
+    PROOF,
+    ROLES,
+    T0,
+    governed,
+    owner,
+    refused,
+    told,
+    world,
+)
 
-DAY = 86_400_000
-T0 = 1_800_000_000_000
-PROOF = {"document_hash": "cd" * 32, "salt_id": "0" * 32}
-ACCOUNTS = ("acc0", "acc1", "acc2", "acc3")
-CIRCLES = ("root", "c1", "c2", "c3")
-ROLES = tuple(f"role-{circle}" for circle in CIRCLES)
+MOST = T0 + 10_000 * DAY
 ENTRIES = ("e0", "e1")
 POOLS = ("pool0",)
-CONTRIB = "offchain/token:CONTRIB"
-
-
-def told(type: str, key: str, day: int = 0, id: str = "", user_id: str = "", **data: Any) -> AppEvent:
-    return event(TOKENS, type, key, T0 + day * DAY, data, id=id, user_id=user_id)
-
-
-def world() -> list[AppEvent]:
-    """A root and three circles, a role each; acc0 holds the root's role, acc1 that of c1 until the fifth day."""
-    return [
-        told("ASSOCIATION_CREATED", "a", title="A"),
-        *(
-            told("ACCOUNT_OPENED", id, owner_type="member", owner_id=owner(id), association_id="a")
-            for id in ACCOUNTS
-        ),
-        told("CIRCLE_CREATED", "root", association_id="a", title="Root"),
-        told(
-            "CIRCLE_CREATED",
-            "c1",
-            association_id="a",
-            title="C1",
-            parent_circle_id="root",
-            reviews_required=2,
-        ),
-        told("CIRCLE_CREATED", "c2", association_id="a", title="C2", parent_circle_id="c1"),
-        told("CIRCLE_CREATED", "c3", association_id="a", title="C3", parent_circle_id="c2"),
-        *(told("ROLE_CREATED", f"role-{circle}", circle_id=circle, title="Role") for circle in CIRCLES),
-        told("ROLE_GRANTED", "acc0", role_id="role-root", granted_by="root"),
-        told("ROLE_GRANTED", "acc1", role_id="role-c1", granted_by="root", expires_at=T0 + 5 * DAY),
-    ]
-
-
-def owner(account: str) -> str:
-    return "mem_" + account.encode().hex().rjust(32, "0")
 
 
 def one_of(names: tuple[str, ...]) -> st.SearchStrategy[str]:
@@ -103,9 +79,9 @@ class Model:
 
     def __init__(self) -> None:
         self.parent: dict[str, str | None] = {"root": None, "c1": "root", "c2": "c1", "c3": "c2"}
-        self.ends: dict[tuple[str, str], int | None] = {
-            ("role-root", "acc0"): None,
-            ("role-c1", "acc1"): T0 + 5 * DAY,
+        self.held: dict[tuple[str, str], tuple[int, int | None]] = {  # from, until
+            ("role-root", "acc0"): (T0, None),
+            ("role-c1", "acc1"): (T0, T0 + 5 * DAY),
         }
         self.entries: dict[str, AppEvent] = {}
         self.reviews: defaultdict[str, dict[str, str]] = defaultdict(dict)
@@ -113,8 +89,8 @@ class Model:
         self.distributed = Decimal(0)
 
     def of_circle(self, circle: str, account: str, at_ms: int) -> bool:
-        role = f"role-{circle}", account
-        return role in self.ends and ((end := self.ends[role]) is None or end > at_ms)
+        start, end = self.held.get((f"role-{circle}", account), (at_ms + 1, None))
+        return start <= at_ms and (end is None or end > at_ms)
 
     def may_act(self, said: AppEvent, circle: str) -> None:
         actor = said.data["acting_account_id"]
@@ -134,13 +110,13 @@ class Model:
 
     def role_granted(self, said: AppEvent, data: Any) -> None:
         self._by_the_parent(said, data["role_id"], data["granted_by"])
-        circle = data["role_id"].removeprefix("role-")
-        assert not self.of_circle(circle, said.key, said.at_ms)
-        self.ends[data["role_id"], said.key] = data["expires_at"]
+        role = data["role_id"], said.key
+        assert role not in self.held or (self.held[role][1] or MOST) <= said.at_ms
+        self.held[role] = said.at_ms, data["expires_at"]
 
     def role_revoked(self, said: AppEvent, data: Any) -> None:
         self._by_the_parent(said, data["role_id"], data["revoked_by"])
-        del self.ends[data["role_id"], said.key]
+        del self.held[data["role_id"], said.key]
 
     def _by_the_parent(self, said: AppEvent, role: str, by: str) -> None:
         circle = role.removeprefix("role-")
@@ -156,6 +132,7 @@ class Model:
         entry, reviewer = self.entries[said.key].data, data["reviewer"]
         assert reviewer != entry["contributor"] and reviewer not in self.reviews[said.key]
         assert self.of_circle(entry["circle_id"], reviewer, said.at_ms)
+        assert said.at_ms >= self.entries[said.key].at_ms
         verdicts = self.reviews[said.key]
         needed = 2 if entry["circle_id"] == "c1" else 1
         assert all(list(verdicts.values()).count(one) < needed for one in ("accepted", "rejected")), (
@@ -200,9 +177,6 @@ def contrib_is_what_was_accepted(fold: TestFold, model: Model) -> None:
         return
     assert sum(model.credited.values()) > 0, "only what is accepted goes to the books"
     assert fold.balance(CONTRIB, AccountCode.TREASURY) == sum(model.credited.values()) * money.ONE
-
-
-POOL = told("COMPENSATION_POOL_CREATED", "pool0", circle_id="root", amount="100", currency="BRL")
 
 
 @settings(max_examples=80)
@@ -262,18 +236,9 @@ def test_contrib_is_the_sum_of_what_was_accepted(entries: list[Any], reviews: li
         fold.close()
 
 
-def refused(fold: TestFold, said: AppEvent) -> tuple[str, str]:
-    """(reason, field)"""
-    found = fold.one(said).refused
-    assert found is not None
-    return found.reason, found.field
-
-
 @pytest.fixture
 def fold() -> TestFold:
-    made = fold_of(TOKENS)
-    assert not [judged for judged in made.apply(world()) if judged.refused]
-    return made
+    return governed()
 
 
 def test_a_user_acts_only_by_an_account_of_their_own_that_holds_a_role(fold: TestFold) -> None:

@@ -62,6 +62,7 @@ class Held:
     amount: int
     holder: str
     end: int | None
+    at: int
     state: str = "CREATED"
     remainder: int = 0
     funder: str = ""
@@ -84,7 +85,7 @@ class Model:
 
     def step(self, id: str, before: str, after: str, now: int, who: str, amount: int | None, by: str) -> bool:
         held = self.positions.get(id)
-        if held is None or held.state != before or (before, after) not in S1:
+        if held is None or held.state != before or (before, after) not in S1 or now < held.at:
             return False
         if after == "EXPIRED":
             taken = by in ("", held.holder) and (held.end is None or now >= held.end)
@@ -97,7 +98,7 @@ class Model:
         else:
             taken = by in ("", held.funder) and self._release(held, after, who or held.holder, amount)
         if taken:
-            held.state = after
+            held.state, held.at = after, now
             held.steps.append(after)
         return taken
 
@@ -181,7 +182,7 @@ SEEN: Counter[str] = Counter()  # states that positions were taken to, over all 
 
 def _event(type: str, id: str, now: int, data: dict[str, Any], key: str, by: str = "") -> AppEvent:
     plain = PLAIN[type]
-    return replace(plain, id=key, key=id, at_ms=now, data={**plain.data, **data}, user_id=by)
+    return replace(plain, id=key, key=id, at_ms=now, recorded_ms=now, data={**plain.data, **data}, user_id=by)
 
 
 def _told(model: Model, command: dict[str, Any], place: int) -> tuple[AppEvent, bool]:
@@ -190,7 +191,7 @@ def _told(model: Model, command: dict[str, Any], place: int) -> tuple[AppEvent, 
     key = f"e{place}"
     if command["do"] == "create":
         holder, end = command["holder"], None if command["end"] is None else T0 + command["end"]
-        held = Held(command["currency"], command["amount"], holder, end)
+        held = Held(command["currency"], command["amount"], holder, end, now)
         data = {
             "institution_id": "inst", "asset_id": f"a-{'on' if command['onchain'] else 'off'}",
             "holder_reference": holder, "currency": held.currency,

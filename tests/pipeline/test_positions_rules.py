@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import orjson
 import pytest
@@ -11,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pipeline.catalog.anchors import ANCHORS
 from pipeline.catalog.positions import POSITIONS
+from pipeline.catalog.tokens import TOKENS
 from pipeline.domain.anchors.signature import check_public_key, check_signature, message
 from pipeline.domain.applications.event import AppEvent, AppTopic, Decision
 from pipeline.domain.applications.fold import Overlay, judge
@@ -20,8 +23,9 @@ from pipeline.domain.positions.attestation import digest, iso
 from pipeline.domain.positions.lifecycle import STATES, TRANSITIONS
 from schemas.loader import by_topic
 from tests.schemas.avro_samples import random_value
-from tests.support.applications import event
+from tests.support.applications import event, event_of, fold_of
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 T0 = 1_800_000_000_000
 NOTHING = Overlay(lambda kind, id: None)  # no states at all
 
@@ -125,6 +129,57 @@ def test_a_step_says_what_it_needs_and_no_more(
     assert (caught.value.reason, caught.value.field) == (reason, field)
 
 
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (POSITIONS, "POSITION_STATE_CHANGED.expired"), (ANCHORS, "AUTHORIZATION_EXPIRED"),
+        (ANCHORS, "ESCROW_LAPSED"), (TOKENS, "PAYMENT_DUE"),
+    ],
+    ids=lambda one: getattr(one, "domain", one),
+)  # fmt: skip
+def test_a_time_ahead_brings_no_end_on_early(row: AppTopic, name: str) -> None:
+    golden = orjson.loads((GOLDEN / row.domain / f"{name}.json").read_bytes())
+    fold = fold_of(row)
+    assert not [
+        one
+        for one in fold.apply(event_of(row, told, f"e{n}") for n, told in enumerate(golden["before"]))
+        if one.refused
+    ]
+    (due,) = {value["due"]["at_ms"] for key in fold.held if (value := fold.state(*key)) and "due" in value}
+    ahead = replace(event_of(row, golden["event"], "early"), at_ms=due + 240_000, recorded_ms=due - 1)
+    refused = fold.one(ahead).refused
+    assert refused is not None and (refused.field, refused.reason) in (
+        ("at", "not_expired"),
+        ("at", "too_early"),
+    )
+    assert fold.one(replace(ahead, id="then", recorded_ms=due)).refused is None
+    fold.close()
+
+
+def test_who_has_money_in_a_position_is_not_closed() -> None:
+    """The two topics know nothing of each other; the books do. What is cancelled can be paid back at any time."""
+    golden = orjson.loads((GOLDEN / "positions" / "POSITION_STATE_CHANGED.cancelled.json").read_bytes())
+    (funded,) = (one for one in golden["before"] if one["data"].get("new_state") == "FUNDED")
+    funder, at = funded["data"]["funder"], funded["at"]
+    positions, anchors = fold_of(POSITIONS), fold_of(ANCHORS)
+    positions._books = anchors.books
+    who = {"owner": funder, "account_type": "USER", "asset": "USD"}
+    amount = golden["before"][3]["data"]["amount"]
+    close = event(ANCHORS, "ACCOUNT_CLOSED", funder, at, {**who, "reason": "left"})
+    for type, data in (("ACCOUNT_OPENED", who), ("DEPOSITED", {**who, "amount": amount})):
+        assert anchors.one(event(ANCHORS, type, funder, at, data)).refused is None
+    told = [event_of(POSITIONS, one, f"e{n}") for n, one in enumerate(golden["before"])]
+    assert not [one for one in positions.apply(told) if one.refused]
+    refused = anchors.one(close).refused
+    assert refused is not None and refused.reason == "not_empty" and "1 open" in refused.detail
+    assert (anchors.state("account", f"USER/USD/{funder}") or {})["status"] == "active"
+    assert positions.one(event_of(POSITIONS, golden["event"], "cancel")).refused is None
+    withdrawn = event(ANCHORS, "WITHDRAWN", funder, at, {**who, "amount": amount})
+    assert anchors.one(withdrawn).refused is None
+    assert anchors.one(replace(close, id="again")).refused is None
+    anchors.close()
+
+
 def test_an_attestors_signature_covers_all_that_it_says() -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     public = key.public_key().public_bytes_raw().hex()
@@ -186,7 +241,7 @@ class AnyState:
             },
             "settlement": {"merchant": "m", "asset": "USD", "amount": "2", "state": "SETTLED"},
         }  # fmt: skip
-        return by_kind[kind]
+        return {"created_ms": T0 - 1, "updated_ms": T0 - 1, **by_kind[kind]}
 
 
 WORDS = ["", " ", "USD", "SOVR", "USER", "MERCHANT", "FUEL", "1", "0.5", "-1", "1e9", "\x00", "é" * 400, "i", "h", "b",
@@ -210,7 +265,7 @@ def test_no_body_ends_a_rule(row: AppTopic) -> None:
             at = chance.choice([T0 - 1, T0, T0, -1, 0, 2**63 - 1])
             told = AppEvent(
                 row.topic, "e1", type, chance.choice(["p", "", "q"]), at, data, chance.choice(["", "h"]),
-                source=chance.choice(["api", "chain:xrpl:0"]),
+                source=chance.choice(["api", "chain:xrpl:0"]), recorded_ms=at,
             )  # fmt: skip
             try:
                 assert isinstance(judge(row.types, told, AnyState(chance)), Decision)

@@ -1,7 +1,9 @@
-"""Schedules: the clock's own steps in their order, and any order of steps and payments against what S3 allows."""
+"""Schedules: the clock's own steps in their order, and any order of steps and payments against what S3 allows; and
+what payments pay, unit by unit."""
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalog.tokens import TOKENS
 from pipeline.domain.applications.event import AppEvent
+from pipeline.domain.tokens import money
 from tests.support.applications import TestFold, event, fold_of
 from tests.support.examples import examples
 
@@ -80,6 +83,67 @@ def test_a_payment_ends_what_is_due() -> None:
     assert schedule["status"] == "paid" and "due" not in schedule
     assert credit is not None and credit["schedules"] == []
     assert fold.state("balance", "ana:CREDIT") is None
+    fold.close()
+
+
+plans = st.lists(
+    st.tuples(
+        st.booleans(), st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3)), min_size=1, max_size=3)
+    ),
+    max_size=3,
+)
+paid_in = st.lists(st.tuples(st.integers(1, 9), st.none() | st.integers(0, 2)), min_size=1, max_size=4)
+
+
+Coin = tuple[int, int, int]  # a unit that is to be paid: on which day, of which schedule, of which instalment
+
+
+def _planned(said: list[Any], debt: int) -> tuple[TestFold, list[Coin]]:
+    """An account that owes `debt` CREDIT and has these schedules: (whether it has a reference, [(day, units)])."""
+    fold, coins = fold_of(TOKENS), list[Coin]()
+    told = [("ACCOUNT_OPENED", {"owner_type": "member", "owner_id": "mem_" + "a1" * 16})]
+    if debt:
+        told += [("CREDIT_LIMIT_GRANTED", {"limit": str(debt)}), ("CREDIT_ISSUED", {"amount": str(debt)})]
+    for place, (own, parts) in enumerate(said):
+        due = sorted(dict(parts).items())
+        data: dict[str, Any] = {"reference_type": "purchase_order", "reference_id": "po"} if own else {}
+        data["instalments"] = [
+            {"due_at": START_MS + day * DAY_MS, "amount": str(units)} for day, units in due
+        ]
+        told.append(("PAYMENT_SCHEDULE_CREATED", {"schedule_id": f"s{place}", **data}))
+        coins += [(day, place, n) for n, (day, units) in enumerate(due) for _ in range(units)]
+    judged = fold.apply(_event(-n, type, START_MS, data) for n, (type, data) in enumerate(told))
+    assert not [one.refused for one in judged if one.refused]
+    return fold, coins
+
+
+@settings(max_examples=examples(400, 100))
+@given(plans, st.integers(0, 12), paid_in)
+def test_every_unit_of_a_payment_counts_once(said: list[Any], debt: int, paid: list[Any]) -> None:
+    """Schedules, some with a reference of their own, beside a CREDIT debt; the model pays unit by unit."""
+    fold, coins = _planned(said, debt)
+    owed, extra = debt, 0
+    for n, (amount, first) in enumerate(paid, 1):
+        named = first if first is not None and first < len(said) else None
+        body = {"amount": str(amount), "external_reference": "bank"}
+        body |= {} if named is None else {"schedule_id": f"s{named}"}
+        assert fold.one(_event(n, "PAYMENT_RECEIVED", START_MS, body)).refused is None
+        coins.sort(key=lambda coin, named=named: (coin[1] != named, *coin))
+        now, coins = coins[:amount], coins[amount:]
+        owed -= min(owed, sum(not said[place][0] for _, place, _ in now))  # on plans of the debt itself
+        beside = min(owed, amount - len(now))
+        owed, extra = owed - beside, extra + amount - len(now) - beside
+    open_ = {
+        (int(id[1:]), part["number"] - 1): money.units(part["amount"]) - money.units(part["paid"])
+        for id, schedule in fold.states("schedule").items()
+        for part in schedule["instalments"]
+    }
+    left = Counter((place, n) for _, place, n in coins)
+    assert open_ == {part: left[part] * money.ONE for part in open_}
+    credit, balance = fold.state("credit", "ana"), fold.state("balance", "ana:CREDIT")
+    assert credit is not None and credit["outstanding"] == str(owed)
+    assert set(credit["schedules"]) == {f"s{place}" for _, place, _ in coins}
+    assert (balance or {"available": "0"})["available"] == str(debt + extra)
     fold.close()
 
 

@@ -7,9 +7,11 @@ with an engine that judges every leg once more, must say the same of each, and h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +68,8 @@ DATA = {
     "PURCHASE_ORDER_SHARE_ISSUED": _said(purchase_order_id="po", amount=amounts),
     "PURCHASE_ORDER_SHARE_REDEEMED": _said(purchase_order_id="po", amount=amounts),
     "ESCROW_LOCKED": _said(
-        escrow_id=names, token_type=free, amount=amounts, beneficiary_account_id=st.none() | accounts
+        escrow_id=names, token_type=free, amount=amounts, beneficiary_account_id=st.none() | accounts,
+        expires_at=st.none() | st.sampled_from((START_MS + 4, START_MS + 8)),
     ),
     "ESCROW_RELEASED": _said(escrow_id=names, amount=st.none() | amounts, to_account_id=st.none() | accounts),
     "REPUTATION_UPDATED": _said(change=_amount(st.sampled_from([*AMOUNTS, *(-one for one in AMOUNTS)])), reason="work"),
@@ -94,7 +97,10 @@ FUNDED = (
     Command("GOVERNANCE_RIGHT_GRANTED", "ana", {"right_id": "x", "right": "vote", "weight": "2"}),
     Command(
         "ESCROW_LOCKED", "ana",
-        {"escrow_id": "x", "token_type": "CREDIT", "amount": "2", "beneficiary_account_id": "ben"},
+        {
+            "escrow_id": "x", "token_type": "CREDIT", "amount": "2", "beneficiary_account_id": "ben",
+            "expires_at": START_MS + 6,
+        },
     ),
 )  # fmt: skip
 """What every sequence begins with, so that much of it can happen."""
@@ -119,6 +125,7 @@ class Model:
         self.escrows: dict[str, dict[str, Any]] = {}
         self.rights: dict[str, dict[str, Any]] = {}
         self.votes: dict[tuple[str, str], Decimal] = {}
+        self.now_ms = START_MS
 
     def has(self, account: str, kind: str) -> Decimal:
         return self.available.get((account, kind), Decimal(0))
@@ -210,12 +217,13 @@ class Model:
         self.issue(account, "PO_SHARE", -amount)
 
     def escrow_locked(self, account: str, amount: Decimal, kind: str, data: dict[str, Any]) -> None:
-        if data["escrow_id"] in self.escrows:
+        end = data.get("expires_at") or MOST
+        if data["escrow_id"] in self.escrows or end <= self.now_ms:
             raise No
         if data["beneficiary_account_id"] is not None:
             self.may_move(kind, account, data["beneficiary_account_id"])
         self.escrows[data["escrow_id"]] = {
-            "of": account, "to": data["beneficiary_account_id"], "kind": kind, "left": amount
+            "of": account, "to": data["beneficiary_account_id"], "kind": kind, "left": amount, "end": end,
         }  # fmt: skip
         self.add(account, kind, -amount, amount)
         self.issue(account, "ESCROW", amount)
@@ -224,7 +232,8 @@ class Model:
         held, to = self.escrows.get(data["escrow_id"]), data["to_account_id"] or account
         if held is None or held["of"] != account or not held["left"]:
             raise No
-        if to != account and (to != held["to"] or {account, to} & self.blocked):
+        late = self.now_ms >= held["end"]
+        if to != account and (late or to != held["to"] or {account, to} & self.blocked):
             raise No
         amount = amount or held["left"]
         if amount > held["left"]:
@@ -365,7 +374,8 @@ def test_any_sequence_of_commands_ends_as_the_model_says(said: list[Command]) ->
         event(TOKENS, one.type, one.account, START_MS + place, one.data, id=f"e{place}")
         for place, one in enumerate(said, 1)
     ]
-    for one in [*FUNDED, *said]:
+    for place, one in enumerate([*FUNDED, *said], 1 - len(FUNDED)):
+        model.now_ms = START_MS + max(place, 0)
         try:
             model.apply(one)
             expected.append(True)
@@ -380,3 +390,26 @@ def test_any_sequence_of_commands_ends_as_the_model_says(said: list[Command]) ->
         _positions(fold, model)
     finally:
         fold.close()
+
+
+@pytest.mark.parametrize(("recorded_ms", "status"), [(START_MS + 9, "active"), (START_MS + 10, "closed")])
+def test_an_unblocked_escrow_ends_only_where_its_end_has_come(recorded_ms: int, status: str) -> None:
+    """An `at` a little ahead of the intake's clock ends nothing early; but nothing is paid from that `at` on either."""
+    fold, end = fold_of(TOKENS), START_MS + 10
+    locked = {"escrow_id": "y", "amount": "1", "beneficiary_account_id": "ben", "expires_at": end}
+    blocked = {"position_id": "escrow:y", "reason": "dispute"}
+    said = [("ESCROW_LOCKED", 1, locked), ("POSITION_BLOCKED", 2, blocked)]
+    told = [event(TOKENS, type, "ana", START_MS + ms, data) for type, ms, data in said]
+    unblocked = replace(event(TOKENS, "POSITION_UNBLOCKED", "ana", end, blocked), recorded_ms=recorded_ms)
+    judged = fold.apply([*BEFORE, *told, unblocked])
+    assert not [one.refused for one in judged if one.refused]
+    found = fold.state("economic_position", "escrow:y") or {}
+    assert (found["status"], found.get("due", {}).get("at_ms")) == (
+        status,
+        end if status == "active" else None,
+    )
+    paid = event(TOKENS, "ESCROW_RELEASED", "ana", end, {"escrow_id": "y", "to_account_id": "ben"})
+    refused = fold.one(paid).refused
+    assert refused is not None
+    assert refused.reason == ("expired" if status == "active" else "illegal_transition")
+    fold.close()

@@ -79,6 +79,11 @@ def test_provenance_of_anything(scene: ReportScene) -> None:
     assert whole["asset"] == nft and whole["rows"][0]["action"] == "minted"
     assert told(scene, f"provenance/{nft.rpartition(':')[2]}?chain={XRPL}", "") == whole
     assert told(scene, "provenance/nothing", "", 404)["error"]["field"] == "asset"
+    (row,) = scene.rows("SELECT asset FROM asset_changes WHERE asset LIKE '%/erc721:%' LIMIT 1")
+    chain, _, short = row["asset"].partition("/")
+    shown = "erc721:0x" + short.removeprefix("erc721:0x").upper()
+    for path in (f"provenance/{chain}/{shown}", f"provenance/{shown}?chain={chain}"):
+        assert told(scene, path, "")["asset"] == row["asset"]
 
 
 def test_a_story_of_positions_is_not_everybodys(scene: ReportScene) -> None:

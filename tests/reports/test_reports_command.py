@@ -89,7 +89,12 @@ def test_its_sql_can_be_pasted(run: Any) -> None:
         ("b" * 48, f"c/mpt:{'B' * 48}"),
         ("mpt:" + "b" * 48, f"c/mpt:{'B' * 48}"),
         ("d/nft:x", "d/nft:x"),
+        ("d/nft:" + "a" * 64, f"d/nft:{'A' * 64}"),
         ("USD.rI", "c/USD.rI"),
+        (f"erc721:0X{'Ab' * 20}/733", f"c/erc721:0x{'ab' * 20}/733"),
+        (f"eip155:1/erc721:0x{'Ab' * 20}/733", f"eip155:1/erc721:0x{'ab' * 20}/733"),
+        (f"erc20:0x{'Ab' * 20}", f"c/erc20:0x{'ab' * 20}"),
+        (f"erc1155:0x{'Ab' * 20}/4/x", f"c/erc1155:0x{'ab' * 20}/4/x"),
     ],
 )
 def test_asset_keys(asset: str, key: str) -> None:
@@ -114,9 +119,7 @@ def test_provenance_by_every_name(scene: ReportScene, run: Any) -> None:
     )[0]["asset"]
     bare = nft.rpartition(":")[2]
     assert all(meanings(name, XRPL)[0] == nft for name in (nft, bare, bare.lower(), f"nft:{bare}"))
-    assert (
-        meanings("card-1", XRPL) == ["card-1"] == meanings("card-1", None) and meanings(bare, XRPL)[1] == bare
-    )
+    assert meanings("card-1", XRPL) == ["card-1"] == meanings("card-1") and meanings(bare, XRPL)[1] == bare
     told = lines(run("provenance", bare.lower(), "--json").stdout)
     assert told[0]["action"] == "minted" and {row["about"] for row in told} == {nft}
     card = lines(run("provenance", "card-1", "--json").stdout)
@@ -136,6 +139,19 @@ def test_provenance_by_every_name(scene: ReportScene, run: Any) -> None:
                 if row["source"] == name.split(",")[0]
             )
             assert [list(row.values()) for row in raw] == places
+
+
+def test_provenance_of_a_token_of_a_contract(scene: ReportScene, run: Any) -> None:
+    """By its whole key and without its chain, whether that is named or not the latest; in any letters."""
+    (row,) = scene.rows(
+        f"SELECT asset FROM asset_changes WHERE chain = '{EVM}' AND asset LIKE '%/erc721:%' LIMIT 1"
+    )
+    key, short = row["asset"], row["asset"].partition("/")[2]
+    shown = "erc721:0x" + short.removeprefix("erc721:0x").upper()
+    told = lines(run("provenance", key, "--json").stdout)
+    assert {one["about"] for one in told} == {key} and len(told) > 0
+    for words in ((f"{EVM}/{shown}",), (short,), (shown,), (shown, "--chain", EVM)):
+        assert lines(run("provenance", *words, "--json").stdout) == told, words
 
 
 def test_export_and_check(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from pipeline import metrics_audit
 from pipeline.agents.auditing import SETTLE_S, Auditing, Every
 from pipeline.audit_command import run_audit
+from pipeline.domain.account import AccountCode
 from pipeline.domain.audit import CHECKS, Result
 from pipeline.settings import Settings
 from schemas.codec import Codec
@@ -20,11 +21,14 @@ from sinks.audit_store import WIDE, AuditStore, asking, audited_to, seals
 from sinks.books_reading import AnsweringBooks, AskedBooks
 from sinks.clickhouse_client import QueryError
 from tests.support.audit_world import (
+    ASSETS,
     BLOCKS,
+    CONTRACTS,
     EVM,
     LEDGERS,
     TABLES,
     TRANSFERS,
+    VERDICTS,
     XRPL,
     AuditWorld,
     audit_world,
@@ -271,6 +275,10 @@ def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
     """What the books have beyond the history's last transfer is no damage; what is missing before it is."""
     first, last = commits(scene, TRANSFERS)[-1]
     tables = ("transfers", "transfer_sums", "holding_sums", "sink_applied", "sink_progress")
+    early = scene.one(
+        "SELECT _offset AS offset FROM transfers WHERE status = 'posted' AND amount > 0 AND chain_number != 0"
+        " ORDER BY offset LIMIT 1"
+    )
     sound = {one.scope: int(one.found.split()[0]) for one in scene.audit_books() if one.check == "accounts"}
     with scene.damaged(*tables):
         for table in tables[:-1]:
@@ -282,7 +290,7 @@ def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
         )
         told = scene.audit_books()
         scene.do(
-            f"ALTER TABLE transfers DELETE WHERE _topic = '{TRANSFERS}' AND _offset = {first // 2} {WAIT}"
+            f"ALTER TABLE transfers DELETE WHERE _topic = '{TRANSFERS}' AND _offset = {early['offset']} {WAIT}"
         )
         missing = scene.audit_books()
     behind = [one for one in told if not one.ok]
@@ -299,6 +307,27 @@ def test_the_last_transfers_may_be_on_their_way(scene: AuditWorld) -> None:
         if one.ok and one.scope in names and one.check == "accounts"
     )
     assert any(one.ok is False for one in missing)
+
+
+def test_locks_and_accounts_of_every_state_are_as_in_the_books(scene: AuditWorld) -> None:
+    """Off-chain: a lock is pending until it is released, in part or whole, voided or has lapsed."""
+    locks = scene.rows(
+        "SELECT toString(code) AS code, owner, toString(pending_debits) AS debits, toString(pending_credits) AS credits"
+        " FROM book_balances(position = 9999999999999) WHERE asset = 'offchain/USD' AND (debits, credits) != ('0', '0')"
+        " ORDER BY code"
+    )
+    assert [(one["code"], one["owner"], one["debits"], one["credits"]) for one in locks] == [
+        ("1", "ann", "4000", "0"), ("4", "ann", "0", "4000"),
+    ]  # fmt: skip
+    ended = scene.one("SELECT max(block) - 1 AS n FROM transfers WHERE flow = 'lapse'")["n"]
+    before = scene.one(
+        f"SELECT toString(pending_debits) AS n FROM book_balances(position = {ended}) WHERE owner = 'ann' AND code = 1"
+    )
+    assert before["n"] == "4700"  # the one that lapses is still pending at the end of the one before
+    books = int(AccountCode.BOOK)
+    legs = scene.rows(f"SELECT DISTINCT flow FROM transfers WHERE {books} IN (debit_code, credit_code)")
+    assert {one["flow"] for one in legs} == {"freeze", "thaw", "close", "void", "lapse"}
+    assert [one for one in scene.audit_books() if not one.ok] == []
 
 
 def test_a_message_that_is_not_in_quarantine(scene: AuditWorld) -> None:
@@ -339,6 +368,65 @@ def test_a_row_that_changed_after_it_was_audited(scene: AuditWorld, draw: random
     scene.do("DROP TABLE audits SYNC")
     assert (found.check, found.evidence["table"]) == ("seal", table)
     assert found.first <= int(row["_offset"]) <= found.last
+
+
+LASTING: dict[str, dict[str, tuple[str, str]]] = {  # topic: table: which row, what is done to it
+    BLOCKS: {
+        "evm_blocks": ("finality = 'final'", "gas_used = gas_used + 1"),
+        "evm_transactions": ("finality = 'final'", "finality = 'retracted'"),
+        "evm_logs": ("finality = 'final'", "data = concat(data, '00')"),
+        "evm_transfers": ("finality = 'final'", "hash = ''"),
+        "evm_balance_changes": ("finality = 'final'", "hash = ''"),
+        "gas_ledger": ("finality = 'final'", "result = 'other'"),
+    },
+    ASSETS: {"asset_changes": ("chain_number = 0 OR finality = 'final'", "to_owner = 'somebody'")},
+    VERDICTS: {"verdicts": ("1", "outcome = 'unproven'")},
+    CONTRACTS: {"evm_contracts": ("sequence = 0 AND address LIKE '0xb%'", "reliable = NOT reliable")},
+}
+
+
+@pytest.mark.parametrize("topic", LASTING)
+def test_a_row_that_nothing_replaces_any_more(scene: AuditWorld, draw: random.Random, topic: str) -> None:
+    """In topics whose later messages replace rows: merges are no change, another value of what lasts is."""
+    store = AuditStore(scene.place)
+    store.open()
+    store.keep(scene.audit(topic))
+    with asking(scene.place, WIDE) as ask:
+        scene.sealed = seals(ask)
+    assert {table for *_, table, _ in scene.sealed} >= LASTING[topic].keys()
+    with scene.damaged(*LASTING[topic]):
+        scene.do(*(f"OPTIMIZE TABLE {table} FINAL" for table in LASTING[topic]))
+        assert scene.audit(topic).findings == []
+        for table, (where, change) in LASTING[topic].items():
+            of = f"_topic = '{topic}' AND ({where})"
+            offset = draw.choice(scene.rows(f"SELECT _offset FROM {table} WHERE {of} ORDER BY 1"))["_offset"]
+            scene.do(f"ALTER TABLE {table} UPDATE {change} WHERE {of} AND _offset = {offset} {WAIT}")
+        found = {one.evidence["table"]: one for one in scene.audit(topic).findings if one.check == "seal"}
+    scene.sealed = {}
+    scene.do("DROP TABLE audits SYNC")
+    assert found.keys() == LASTING[topic].keys()
+
+
+def test_a_replaced_view(scene: AuditWorld) -> None:
+    """Its text is not this release's; one that another release made can't be judged."""
+    made = scene.one("SELECT create_table_query AS q FROM system.tables WHERE name = 'gas_daily'")["q"]
+    scene.do(
+        "CREATE OR REPLACE VIEW gas_daily AS SELECT 'x' AS chain", "RENAME TABLE gas_by_day TO gas_aside"
+    )
+    found = {one.scope: (one.ok, one.found) for one in _views(scene)}
+    scene.do("RENAME TABLE gas_aside TO gas_by_day", made.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    assert found == {"gas_daily": (False, "another view"), "gas_by_day": (False, "no such view")}
+    scene.do("ALTER TABLE gas_daily MODIFY COMMENT 'As it was.\nmark 0123456789abcdef'")
+    (other,) = _views(scene)
+    scene.do(made.replace("CREATE VIEW", "CREATE OR REPLACE VIEW"))
+    assert (other.scope, other.ok) == ("gas_daily", None) and "another release" in other.evidence["why"]
+    assert [one.ok for one in _views(scene)] == [True]
+
+
+def _views(scene: AuditWorld) -> list[Result]:
+    """What a whole audit tells of views."""
+    with asking(scene.place, WIDE) as ask:
+        return [one for one in run(ask, {}, Asked()).results if one.check == "views"]
 
 
 def test_the_continuous_audit_goes_on_where_it_was(

@@ -1,13 +1,18 @@
 """Views over applications on one scene, every answer worked out from it by hand; S0's three queries among them."""
 
+import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.catalog.assets import ASSETS as CATALOG
 from pipeline.domain.assets.figures import GAS
+from pipeline.reports import compliance
+from pipeline.reports.question import period
 from schemas.loader import by_topic
 from sinks.ddl import tables
 from sinks.ddl_shape import documented
@@ -127,6 +132,7 @@ def test_positions(scene: World) -> None:
 
 
 DAY = "from = '2026-01-05', to = '2026-01-05'"
+FROM_TRAIL = f"SELECT type, key, payload FROM compliance_audit_trail({DAY}) WHERE"
 
 
 def test_what_is_now_and_nothing_of_what_is_gone(scene: World) -> None:
@@ -204,6 +210,13 @@ def test_compliance_state_changes_and_audit_trail(scene: World) -> None:
         for table in ("asset_activity", "position_events", "token_events", "anchor_events")
     )
     assert len(trail) == told > 40
+    assert {row["payload"] for row in scene.rows(f"{FROM_TRAIL} topic = 'assets.activity.v1'")} >= {
+        '{"addresses":["xrpl:0/ralice"]}', '{"title":"M","issuers":["xrpl:0/rI"],"treasuries":["xrpl:0/rT"]}',
+        '{"to_user_id":null,"token":null,"tx_hash":null}', '{"surface":"feed"}',
+        '{"asset_type":"card","title":"Card-3","thumbnail_url":null,"issuer_user_id":null,"nfc_uuid":null,'
+        '"mpt_issuance_id":null,"token":null,"owner_user_id":"bob","custody_type":"managed","container_type":null}',
+    }  # fmt: skip
+    assert scene.rows(f"{FROM_TRAIL} payload = ''") == []
     steps = [tuple(row.values())[3:] for row in trail if row["key"] == "pos-1"]
     assert steps == [("applied", ""), ("applied", ""), ("refused", "illegal_transition"), ("applied", "")]
     assert {row["status"] for row in trail} <= {"applied", "refused", "accepted"}
@@ -295,3 +308,85 @@ def test_analytics_know_every_type() -> None:
 def test_the_guide_names_every_view() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text(encoding="utf-8")
     assert [view.name for view in views() if f"`{view.name}" not in guide] == []
+
+
+def test_the_trail_holds_what_it_can_of_every_event(scene: World) -> None:
+    """What a chain told too; nothing of events that no table and no state tells of, which the view's text says."""
+    seen = {
+        "kind": "token", "chain": "xrpl:0", "token": "xrpl:0/nft:A", "action": "minted", "from_address": None,
+        "to_address": "xrpl:0/rI", "amount": "1", "tx_hash": "AB", "block": 7, "transaction_index": 2,
+        "change_index": 0,
+    }  # fmt: skip
+    scene.tell("assets", [
+        {**case("CHAIN_OBSERVED", "card-9", 52, seen), "source": "chain:xrpl:0"},
+        case("USER_ADDRESSES_CHANGED", "bob", 52, {"added": ["xrpl:0/rB2"], "removed": []}),
+        case("USER_REGISTERED", "bob", 52, {"addresses": []}),  # refused: he is there
+    ])  # fmt: skip
+    rows = scene.rows(f"{FROM_TRAIL} at >= '2026-01-05 12:52:00' AND topic = 'assets.activity.v1'")
+    told = {row["type"]: row["payload"] for row in rows}
+    assert len(rows) == len(told) == 3 and json.loads(told.pop("CHAIN_OBSERVED")) == seen
+    assert told == {"USER_ADDRESSES_CHANGED": "", "USER_REGISTERED": ""}
+    (view,) = [view for view in views() if view.name == "compliance_audit_trail"]
+    kinds = {name for table in tables(documented(by_topic()[CATALOG.topic])) for name in CATALOG.types
+             if f"'{name}'" in table.where}  # fmt: skip
+    assert all(name in view.doc for name in set(CATALOG.types) - kinds)
+
+
+def test_steps_whose_times_go_back(scene: World) -> None:
+    """They stand as they were taken; what was released, and what is held, the books say, whatever the event names."""
+    made = {"institution_id": "bank", "asset_id": "project", "holder_reference": "carl", "holder_region": "US",
+            "currency": "USD", "amount": "7.00"}  # fmt: skip
+
+    def step(day: int, before: str, after: str, **more: str) -> dict[str, Any]:
+        data = {"previous_state": before, "new_state": after, "reason": "r", **more}
+        return {**case("POSITION_STATE_CHANGED", "pos-3", 0, data), "at": f"2026-03-{day:02d}T00:00:00Z"}
+
+    scene.tell("positions", [
+        {**case("POSITION_CREATED", "pos-3", 0, made), "at": "2026-03-10T00:00:00Z"},
+        step(20, "CREATED", "FUNDED", funder="buyer"),
+        step(11, "FUNDED", "PARTIALLY_RELEASED", amount_released="2.00"),
+        step(21, "PARTIALLY_RELEASED", "RELEASED"),
+    ])  # fmt: skip
+    sql = "SELECT state, remainder, lasted_s FROM position_timeline(position = 'pos-3')"
+    day_s = 86_400
+    assert [tuple(row.values()) for row in scene.rows(sql)] == [
+        ("CREATED", "0", None), ("FUNDED", "7", 10 * day_s), ("PARTIALLY_RELEASED", "5", 0), ("RELEASED", "0", day_s),
+    ]  # fmt: skip
+    sql = "SELECT new_state, amount_released FROM compliance_state_changes(from = '2026-03-01', to = '2026-03-31')"
+    assert [tuple(row.values()) for row in scene.rows(sql)] == [
+        ("CREATED", None), ("PARTIALLY_RELEASED", "2"), ("FUNDED", None), ("RELEASED", "5"),
+    ]  # fmt: skip
+    others = Decimal(scene.rows(f"SELECT held_at_end FROM compliance_regulatory({DAY})")[0]["held_at_end"])
+    for last, held in ((10, 0), (11, -2), (19, -2), (20, 5), (21, 0)):
+        asked = period("2026-03-01", f"2026-03-{last}")
+        (report,) = scene.rows(compliance.part("regulatory", asked).pasteable)
+        (again,) = scene.rows(compliance.recomputed("regulatory", asked)["held_at_end (units)"].pasteable)
+        assert Decimal(report["held_at_end"]) == Decimal(again["held"]) / 100 == others + held
+
+
+def test_since_when_a_holder_has_it(scene: World) -> None:
+    """Since he got it: neither a listing nor a state whose time lies before it is that; a second time counts anew."""
+    states = [
+        ("alice", 1, 10),
+        ("bob", 2, 20),
+        ("alice", 3, 40),
+        ("alice", 4, 30),
+        ("bob", 5, 35),
+        ("bob", 6, 50),
+    ]
+    for owner, version, minute in states:
+        scene.history._client.command(
+            "INSERT INTO asset_state_versions (asset_id, version, owner_user_id, minted, last_updated_at) VALUES "
+            f"('since-1', {version}, '{owner}', true, '2026-01-05 12:{minute}:00')"
+        )
+
+    def held(minute: int, asset: str) -> list[tuple[str, ...]]:
+        columns = "holder, amount, formatDateTime(since, '%i', 'UTC') AS minute"
+        sql = f"SELECT {columns} FROM holdings_at(time = '2026-01-05 12:{minute}:00') WHERE asset = '{asset}'"
+        return sorted(tuple(row.values()) for row in scene.rows(sql))
+
+    asset = "offchain/asset:since-1"
+    assert [held(minute, asset)[0][::2] for minute in (15, 20, 34, 45, 55)] == [
+        ("alice", "10"), ("bob", "20"), ("alice", "30"), ("bob", "35"), ("bob", "35"),
+    ]  # fmt: skip
+    assert held(59, "offchain/asset:art-1") == [("alice", "750", "16"), ("bob", "250", "16")]

@@ -59,6 +59,12 @@ GEM = [
     observed(34, LAST_TX, 7, f"{CHAIN}/rbob", f"{CHAIN}/ralice"),
 ]  # fmt: skip
 
+BACK = [
+    *registered("back", 40),
+    case("TRANSFERRED", "back", 50, {"to_user_id": "bob"}, user_id="alice"),
+    case("TRANSFERRED", "back", 45, {"to_user_id": "alice"}, user_id="bob"),  # by a clock that is slow
+]  # fmt: skip
+
 STORY = [
     ("asset_registry", "gem", "ASSET_REGISTERED", "", None, "alice"),
     ("asset_transactions", "gem", "MINTED", "minted", None, "alice"),
@@ -112,7 +118,7 @@ def put(scene: World, topic: str, records: list[dict[str, Any]], first: int = 0)
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world(tmp_path_factory.mktemp("provenance")) as made:
         play(made)
-        made.tell("assets", GEM)
+        made.tell("assets", GEM + BACK)
         put(made, LEDGERS, chain_of(6))
         put(made, ASSETS, [
             told_by_chain(5, 22, MINT_TX, ("NFTokenMint", "minted", None, "rT")),
@@ -167,6 +173,18 @@ def test_fractions_social_events_and_unknown_assets(scene: World) -> None:
     ]
     assert ("asset_events", "card-1", "VIEWED") in story(scene, "card-1", "source, about, type")
     assert story(scene, "nothing") == story(scene, f"{CHAIN}/nft:{'F' * 64}") == []
+
+
+def test_what_follows_is_told_after_what_it_follows(scene: World) -> None:
+    """Clocks of applications differ: a change stands behind the one that it follows, and the state is never older."""
+    given = [
+        ("TRANSFERRED", "alice", "bob", ms(50)),
+        ("TRANSFERRED", "bob", "alice", ms(45)),
+    ]
+    columns = "type, from_owner, to_owner, toUnixTimestamp64Milli(time)"
+    assert story(scene, "back", columns)[-2:] == given
+    states = "SELECT owner_user_id, toUnixTimestamp64Milli(last_updated_at) AS at FROM asset_states"
+    assert scene.rows(f"{states} WHERE asset_id = 'back'") == [{"owner_user_id": "alice", "at": ms(50)}]
 
 
 def test_nothing_shows_twice_with_or_without_final(scene: World) -> None:

@@ -24,13 +24,15 @@ from sinks.audit_store import WIDE, asking
 from sinks.bookkeeper import Bookkeeper
 from sinks.clickhouse_client import WRITE_SETTINGS, Place
 from sinks.sink import HistoryMessage
-from tests.support import recorded
+from tests.support import audit_scene, recorded
 from tests.support.books_role import Role
+from tests.support.evm_rows import of_assets
 from tests.support.evm_story import Story
 from tests.support.read_scene import play
 from tests.support.read_world import EPOCH, World, world
 
 LEDGERS, BLOCKS, TRANSFERS = "xrpl.ledgers.v1", "evm.blocks.v1", "books.transfers.v1"
+VERDICTS, ASSETS, CONTRACTS = "chains.verdicts.v1", "assets.changes.v1", "evm.contracts.v1"
 XRPL, EVM = "xrpl:test", "eip155:1"
 STORY_SEED, STORY_STEPS = 11, 30
 LEDGERS_KEPT = 36
@@ -50,6 +52,16 @@ class AuditWorld:
     def fill(self) -> None:
         """Everything in it, in several commits a topic; one message is refused."""
         play(self.world)
+        told = [
+            *self.world.tell("anchors", audit_scene.MONEY),
+            *self.world.tell("positions", audit_scene.POSITIONS),
+            *self.world.tell("tokens", audit_scene.TOKENS),
+        ]
+        named = ", ".join(f"'{event}'" for event in told)
+        refused = self.world.rows(
+            f"SELECT * FROM event_outcomes WHERE status != 'applied' AND event_id IN ({named})"
+        )
+        assert not refused, refused
         keeper = Bookkeeper(self.books)
         for some in _batches(islice(recorded.recorded_blocks(XRPL), LEDGERS_KEPT), BATCH):
             self._tell(keeper, LEDGERS, some, [recorded.posting(block) for block in some])
@@ -59,6 +71,7 @@ class AuditWorld:
             assert not role.book(some).stops
             told = [self._message(BLOCKS, record) for record in some]
             self.world.put([*told, *(self._message(TRANSFERS, record) for record in role.records(TRANSFERS))])
+        self._replaced()
         self._refuse()
 
     def _tell(self, keeper: Bookkeeper, topic: str, blocks: Sequence[Any], postings: Sequence[Any]) -> None:
@@ -70,6 +83,14 @@ class AuditWorld:
 
     def _message(self, topic: str, record: Any) -> HistoryMessage:
         return HistoryMessage(topic, 0, self.world._next(topic), 0, self.world.codec.encode(topic, record))
+
+    def _replaced(self) -> None:
+        """Topics whose later messages replace rows: what is last of each, and what is not."""
+        ledgers = islice(recorded.recorded_blocks(XRPL), LEDGERS_KEPT)
+        told = [(VERDICTS, one) for one in recorded.verdicts_up_to(LEDGERS_KEPT, ledgers)]
+        told += [(ASSETS, one) for one in of_assets(evm_records())]
+        told += [(CONTRACTS, contract(name, at)) for name, at in (("a", 0), ("b", 0), ("a", 1))]
+        self.world.put(self._message(topic, record) for topic, record in told)
 
     def _refuse(self) -> None:
         """A ledger that can't be read, in quarantine as the role puts it there."""
@@ -134,6 +155,16 @@ def evm_records() -> list[dict[str, Any]]:
         {**one, "block_hash": real(one["block_hash"]), "parent_hash": real(one["parent_hash"])}
         for one in told
     ]
+
+
+def contract(name: str, sequence: int) -> dict[str, Any]:
+    """What is told of a watched contract for the `sequence`th time."""
+    address = f"0x{name * 40}"
+    return {
+        "contract": f"{EVM}/{address}", "chain": EVM, "chain_number": 100, "address": address, "kind": "erc20",
+        "source": "settings", "factory": None, "event": None, "start_block": 5, "coverage": "complete",
+        "created_block": None, "created_hash": None, "time": 0, "status": "watched", "sequence": sequence,
+    }  # fmt: skip
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -68,12 +68,12 @@ POSITIONS = [
         "template_id": "tmpl", "institution_id": "bank", "region": "US", "name": "Project",
     }),
     case("POSITION_CREATED", "pos-1", 3, {
-        "institution_id": "bank", "asset_id": "project", "holder_reference": "carl", "currency": "USD",
-        "amount": "100000.00", "external_reference": "REF-A",
+        "institution_id": "bank", "asset_id": "project", "holder_reference": "carl", "holder_region": "US",
+        "currency": "USD", "amount": "100000.00", "external_reference": "REF-A",
     }),
     case("POSITION_CREATED", "pos-2", 3, {
-        "institution_id": "bank", "asset_id": "project", "holder_reference": "dora", "currency": "USD",
-        "amount": "5.00",
+        "institution_id": "bank", "asset_id": "project", "holder_reference": "dora", "holder_region": "US",
+        "currency": "USD", "amount": "5.00",
     }),
     case("POSITION_STATE_CHANGED", "pos-1", 4, {
         "previous_state": "CREATED", "new_state": "FUNDED", "reason": "deposited", "funder": "buyer",

@@ -13,6 +13,7 @@ from pipeline.agents.books import BooksRole
 from pipeline.agents.role import Message
 from pipeline.domain.account import AccountCode, AccountRef, account_id
 from pipeline.domain.changes import asset_changes
+from pipeline.domain.evm_changes import evm_asset_changes
 from pipeline.ingest.chains import ChainRegister
 from pipeline.ingest.recorded_evm import EvmLine, read_evm_blocks
 from pipeline.report import book_balances
@@ -120,6 +121,7 @@ def report_scene(folder: Path) -> Iterator[ReportScene]:
                 made.put(messages + _book(made.codec, messages, engine), epoch_of)
                 _note(scene, engine, records[0]["chain"], records[0]["chain_number"])
         changes = [record for block in ledgers for record in asset_changes(block)]
+        changes += [record for block in blocks for record in evm_asset_changes(block)]
         verdicts = verdicts_up_to(VERIFIED_UP_TO, ledgers)
         made.put(_messages(made.codec, ASSETS, changes) + _messages(made.codec, VERDICTS, verdicts), "x")
         yield scene

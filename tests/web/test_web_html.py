@@ -76,6 +76,7 @@ def test_the_story_of_a_token(client: httpx.Client) -> None:
     assert page.status_code == 200
     told = hand_overs()
     assert len(told) == 6
+    assert text(client.get(f"/assets/{CHAIN}/nft:{NFT.lower()}")) == text(page)
     shown, html = text(page), page.text
     for block, change in told:
         assert f'href="/transactions/{change["hash"]}"' in html and block["ledger_hash"] in html
@@ -146,6 +147,8 @@ def test_search_leads_there(client: httpx.Client) -> None:
         TOKEN: f"/assets/{TOKEN}",
         NFT: f"/assets/{TOKEN}",
         NFT.lower(): f"/assets/{TOKEN}",
+        f"nft:{NFT.lower()}": f"/assets/{TOKEN}",
+        f"{CHAIN}/nft:{NFT.lower()}": f"/assets/{TOKEN}",
         MPT.rpartition(":")[2]: f"/assets/{MPT}",
         f"{CHAIN}/XRP": f"/holders/{CHAIN}/XRP",
         " bob ": "/owners/bob",

@@ -10,9 +10,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from pipeline.domain.anchors.parties import KEY, acts, check_anchor, check_key, flow, party, with_open
+from pipeline.domain.anchors.parties import (
+    KEY,
+    acts,
+    check_anchor,
+    check_key,
+    flow,
+    party,
+    serving,
+    with_open,
+)
 from pipeline.domain.anchors.signature import check_signature, message
-from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Refusal, Value, View, one
+from pipeline.domain.applications.event import (
+    DUE,
+    AppEvent,
+    Change,
+    Decision,
+    Refusal,
+    Value,
+    View,
+    in_order,
+    one,
+)
 from pipeline.domain.flows.accounts import ANCHOR_ASSET
 from pipeline.domain.flows.events import Kind, Party
 from pipeline.domain.positions.money import held, parse, text
@@ -40,14 +59,14 @@ def authorized(event: AppEvent, view: View) -> Decision:
     if view.get("authorization", event.key) is not None:
         raise Refusal("already_authorized", KEY, f"{event.key} is another authorization")
     if data["merchant"] is not None:
-        _serves(view, data["merchant"], data["anchor"])
+        serving(view, data["merchant"], data["anchor"], ANCHOR_ASSET, "data.merchant")
     user = party(view, "USER", ANCHOR_ASSET, data["user"], "data.user")
     units = parse(data["amount"], ANCHOR_ASSET, "data.amount")
     value: Value = {
         "user": data["user"], "anchor": data["anchor"], "amount": text(units, ANCHOR_ASSET), "state": "AUTHORIZED",
         "merchant": data["merchant"], "expires_ms": data["expires_at"], "proof": None, "attestor": None,
         "attested_ms": None, "created_ms": event.at_ms, "updated_ms": event.at_ms,
-        DUE: {"at_ms": data["expires_at"], "type": "AUTHORIZATION_EXPIRED", "data": {"reason": "its end has come"}},
+        DUE: {"at_ms": data["expires_at"], "type": "AUTHORIZATION_EXPIRED", "data": {"reason": "ended"}},
     }  # fmt: skip
     asked = flow(
         event, Kind.AUTHORIZE, asset=ANCHOR_ASSET, amount=units, debtor=user, subject=event.key,
@@ -64,7 +83,7 @@ def claimed(event: AppEvent, view: View) -> Decision:
     if value["merchant"] not in (None, merchant):
         raise Refusal("other_merchant", "data.merchant", f"{event.key} is for {value['merchant']}")
     if merchant is not None:
-        _serves(view, merchant, value["anchor"])
+        serving(view, merchant, value["anchor"], ANCHOR_ASSET, "data.merchant")
     acts(event, value["user"], value["merchant"])
     _in_time(event, value)
     after = {**value, "state": "CLAIMED", "merchant": merchant, "updated_ms": event.at_ms}
@@ -93,8 +112,9 @@ def fulfilled(event: AppEvent, view: View) -> Decision:
     signed = message(event.key, value["anchor"], value["amount"], data["proof"], data["attested_at"])
     check_signature(attestor["public_key"], data["signature"], signed, "data.signature")
     _in_time(event, value)
-    if data["attested_at"] >= value["expires_ms"]:
-        raise Refusal("expired", "data.attested_at", f"{event.key} ended at {value['expires_ms']}")
+    if not value["created_ms"] <= data["attested_at"] <= event.at_ms:
+        detail = f"it must be from {value['created_ms']}, when {event.key} began, to the event's own time {event.at_ms}"
+        raise Refusal("bad_time", "data.attested_at", detail)
     after = _ended(event, value, "FULFILLED")
     after |= {"proof": data["proof"], "attestor": data["attestor"], "attested_ms": data["attested_at"]}
     asked = flow(
@@ -107,7 +127,7 @@ def fulfilled(event: AppEvent, view: View) -> Decision:
 def expired(event: AppEvent, view: View) -> Decision:
     """Back to the user, from SYSTEM_BUFFER or, where it was claimed, from the anchor."""
     value = _open(event, view, *OPEN)
-    if event.at_ms < value["expires_ms"]:
+    if event.reached_ms < value["expires_ms"]:
         raise Refusal("not_expired", "at", f"{event.key} ends at {value['expires_ms']}")
     asked = flow(event, Kind.EXPIRE, amount=_units(value), subject=event.key, creditor=Party(value["user"]))
     after = _ended(event, value, "EXPIRED")
@@ -119,11 +139,12 @@ def _closed(view: View, value: Value) -> Change:
 
 
 def _open(event: AppEvent, view: View, *states: str) -> Value:
-    """The authorization, in one of these states. Raises Refusal."""
+    """The authorization, in one of these states, at its last step's time or later. Raises Refusal."""
     value = one(view, "authorization", event.key, KEY)
     if value["state"] not in states:
         detail = f"{event.key} is {value['state']}; {event.type} wants it {' or '.join(states)}"
         raise Refusal("illegal_transition", "type", detail)
+    in_order(event, value["updated_ms"])
     return value
 
 
@@ -141,9 +162,3 @@ def _ended(event: AppEvent, value: Value, state: str) -> Value:
 
 def _units(value: Value) -> int:
     return held(value["amount"], ANCHOR_ASSET)
-
-
-def _serves(view: View, merchant: str, anchor: str) -> None:
-    """Refuse a merchant who is not registered or does not serve the anchor."""
-    if anchor not in one(view, "merchant", merchant, "data.merchant")["anchors"]:
-        raise Refusal("other_anchor", "data.merchant", f"{merchant} does not serve {anchor}")

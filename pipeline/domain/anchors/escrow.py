@@ -2,13 +2,33 @@
 
 S4's two-phase commit, with the end judged by event time: before it an escrow may be released, from it on it can only
 lapse, and its `due` has the clock say so. Where a beneficiary is named, nobody else is paid, and as a user only the
-beneficiary may give it up: the owner cannot take back what he has promised.
+beneficiary may give it up, and the owner releases the whole: he cannot take back what he has promised. A service acts
+for both, who have settled between them what part is due.
 """
 
 from __future__ import annotations
 
-from pipeline.domain.anchors.parties import KEY, acts, check_key, check_type, flow, party, units, with_open
-from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Refusal, Value, View, one
+from pipeline.domain.anchors.parties import (
+    KEY,
+    acts,
+    check_key,
+    check_type,
+    flow,
+    party,
+    units,
+    with_open,
+)
+from pipeline.domain.applications.event import (
+    DUE,
+    AppEvent,
+    Change,
+    Decision,
+    Refusal,
+    Value,
+    View,
+    in_order,
+    one,
+)
 from pipeline.domain.flows.events import Kind, Party
 from pipeline.domain.positions.money import held, parse, text
 from pipeline.domain.positions.registry import check_text, check_time
@@ -40,7 +60,7 @@ def locked(event: AppEvent, view: View) -> Decision:
         "created_ms": event.at_ms, "updated_ms": event.at_ms,
     }  # fmt: skip
     if data["expires_at"] is not None:
-        lapse = {"reason": "its end has come"}
+        lapse = {"reason": "ended"}
         value[DUE] = {"at_ms": data["expires_at"], "type": "ESCROW_LAPSED", "data": lapse}
     asked = flow(
         event, Kind.LOCK, asset=data["asset"], amount=amount, debtor=of, subject=event.key,
@@ -70,6 +90,9 @@ def released(event: AppEvent, view: View) -> Decision:
         whole, amount = amount, parse(data["amount"], asset, "data.amount")
         if amount > whole:
             raise Refusal("exceeds_lock", "data.amount", f"{data['amount']} of {value['amount']} locked")
+        if amount < whole and event.user_id and value["beneficiary"] is not None:
+            detail = f"all {value['amount']} are promised to {value['beneficiary']}: only a service releases a part"
+            raise Refusal("less_than_promised", "data.amount", detail)
     to = party(view, data["recipient_type"], asset, data["recipient"], "data.recipient")
     after = _ended(event, value, "RELEASED")
     after |= {"recipient": data["recipient"], "released": text(amount, asset)}
@@ -96,7 +119,7 @@ def lapsed(event: AppEvent, view: View) -> Decision:
     """All goes back to the owner from the end on."""
     value = _open(event, view)
     end = value["expires_ms"]
-    if end is None or event.at_ms < end:
+    if end is None or event.reached_ms < end:
         raise Refusal("not_expired", "at", f"{event.key} {'has no end' if end is None else f'ends at {end}'}")
     return _back(event, view, value, Kind.LAPSE, "LAPSED")
 
@@ -115,10 +138,11 @@ def _closed(view: View, value: Value) -> Change:
 
 
 def _open(event: AppEvent, view: View) -> Value:
-    """The escrow, still locked. Raises Refusal."""
+    """The escrow, still locked, at its last step's time or later. Raises Refusal."""
     value = one(view, "escrow", event.key, KEY)
     if value["state"] != "LOCKED":
         raise Refusal("illegal_transition", "type", f"{event.key} is {value['state']}, no longer LOCKED")
+    in_order(event, value["updated_ms"])
     return value
 
 

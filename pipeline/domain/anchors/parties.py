@@ -3,7 +3,7 @@
 An account is USER or MERCHANT of an owner in one asset; it must be opened before anything is paid to it. Whether it is
 frozen or closed the books judge at the moment of posting: the state here says it for readers. What the books do not
 see is how many authorizations and escrows may still give a user something back (`open`): until then his account is not
-closed, for nothing could be paid to it any more.
+closed, for nothing could be paid to it any more. What he has paid into positions they see, and refuse to close it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pipeline.domain.account import AccountCode
 from pipeline.domain.anchors.signature import check_public_key
-from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Rule, View, one
+from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Rule, Value, View, one
 from pipeline.domain.flows.accounts import ANCHORS, account
 from pipeline.domain.flows.events import FlowEvent, Kind, Party
 from pipeline.domain.positions.money import parse, scale_of
@@ -93,7 +93,7 @@ def account_opened(event: AppEvent, view: View) -> Decision:
             "already_opened", "data.owner", f"{data['owner']} has a {id.rpartition('/')[0]} account"
         )
     if data["account_type"] == "MERCHANT":
-        one(view, "merchant", data["owner"], "data.owner")
+        merchant(view, data["owner"], "data.owner")
     value = {
         "owner": data["owner"], "account_type": data["account_type"], "asset": data["asset"],
         "status": "active", "open": 0, "opened_ms": event.at_ms, "updated_ms": event.at_ms,
@@ -130,8 +130,32 @@ def merchant_registered(event: AppEvent, view: View) -> Decision:
     """A merchant is there from now on."""
     _new(view, "merchant", event.key)
     anchors = list(event.data["anchors"])
-    value = {"name": event.data["name"], "anchors": anchors, "registered_ms": event.at_ms}
+    value = {
+        "name": event.data["name"], "anchors": anchors, "registered_ms": event.at_ms, "revoked_ms": None,
+    }  # fmt: skip
     return Decision([Change("merchant", event.key, value)])
+
+
+def merchant_revoked(event: AppEvent, view: View) -> Decision:
+    """No new authorization, claim or account names it; what it has claimed may be fulfilled, its accounts stay."""
+    return _revoked(event, view, "merchant")
+
+
+def merchant(view: View, id: str, field: str) -> Value:
+    """A merchant who may take part. Raises Refusal (unknown_merchant, merchant_revoked) naming `field`."""
+    value = one(view, "merchant", id, field)
+    if value.get("revoked_ms") is not None:
+        raise Refusal("merchant_revoked", field, f"{id} serves no more")
+    return value
+
+
+def serving(view: View, id: str, anchor: str, asset: str, field: str) -> None:
+    """Refuse a merchant who may not take part, does not serve the anchor, or whose account is frozen or closed."""
+    if anchor not in merchant(view, id, field)["anchors"]:
+        raise Refusal("other_anchor", field, f"{id} does not serve {anchor}")
+    held = view.get("account", account_id("MERCHANT", asset, id))
+    if held is not None and held["status"] != "active":
+        raise Refusal("account_not_active", field, f"{id}'s {asset} account is {held['status']}")
 
 
 def check_attestor(event: AppEvent) -> None:
@@ -153,10 +177,7 @@ def attestor_registered(event: AppEvent, view: View) -> Decision:
 
 def attestor_revoked(event: AppEvent, view: View) -> Decision:
     """Its signature counts for no event after this one."""
-    held = one(view, "attestor", event.key, KEY)
-    if held["revoked_ms"] is not None:
-        raise Refusal("already_revoked", KEY, f"attestor {event.key} was revoked before")
-    return Decision([Change("attestor", event.key, {**held, "revoked_ms": event.at_ms})])
+    return _revoked(event, view, "attestor")
 
 
 def check_anchor(name: str, field: str) -> None:
@@ -172,6 +193,13 @@ def _check_anchors(names: Sequence[str], at_least: int) -> None:
         raise Refusal("repeated", "data.anchors", "an anchor is there twice")
     if len(names) < at_least:
         raise Refusal("missing", "data.anchors", "it attests at least one anchor")
+
+
+def _revoked(event: AppEvent, view: View, kind: str) -> Decision:
+    held = one(view, kind, event.key, KEY)
+    if held.get("revoked_ms") is not None:
+        raise Refusal("already_revoked", KEY, f"{kind} {event.key} was revoked before")
+    return Decision([Change(kind, event.key, {**held, "revoked_ms": event.at_ms})])
 
 
 def _new(view: View, kind: str, id: str) -> None:

@@ -36,12 +36,18 @@ class AppEvent:
     client: str = ""  # the API key's client
     idempotency_key: str = ""
     source: str = "api"  # api, webhook:<name>, clock, chain:<chain>
-    recorded_ms: int = 0  # when the intake took it in; no rule looks at it
+    recorded_ms: int = 0  # when the intake took it in
 
     @property
     def name(self) -> EventName:
         """What the books know it by."""
         return EventName(FLOW_SOURCE, self.topic, self.id)
+
+    @property
+    def reached_ms(self) -> int:
+        """Time that has come for sure: the event's own, but no later than the intake's clock when it took it in. What
+        may not be before an end is judged by it, so an `at` a little ahead brings no end on early."""
+        return min(self.at_ms, self.recorded_ms)
 
 
 class View(Protocol):
@@ -108,6 +114,9 @@ class AppType:
     rule: Rule
     check: Check | None = None
     service: bool = False  # only a client of scope service may send it
+    entry: Check | None = (
+        None  # asked where an event comes in; what was accepted without it is folded without it
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +161,9 @@ def one(view: View, kind: str, id: str, field: str) -> Value:
     if found is None:
         raise Refusal(f"unknown_{kind}", field, f"there is no {kind.replace('_', ' ')} {id!r}")
     return found
+
+
+def in_order(event: AppEvent, last_ms: int) -> None:
+    """Refuse (before_last_step) a step that is told earlier, by event time, than the one that it follows."""
+    if event.at_ms < last_ms:
+        raise Refusal("before_last_step", "at", f"the last step of {event.key} was at {last_ms} ms")

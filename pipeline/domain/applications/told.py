@@ -91,7 +91,8 @@ def outcome_record(row: AppTopic, judged: Judged, view: View) -> Emit:
 
 
 def state_record(domain: str, event: AppEvent, change: Change, version: int, value: str) -> Emit:
-    """A state after the event; `value` is its JSON."""
+    """A state after the event; `value` is its JSON. Its time is its own where it says that it does not go back."""
+    own_ms = 0 if change.value is None else change.value.get("updated_ms", 0)
     record: ApplicationState = {
         "state": f"{domain}/{change.kind}/{change.id}",
         "domain": domain,
@@ -101,7 +102,7 @@ def state_record(domain: str, event: AppEvent, change: Change, version: int, val
         "value": value,
         "gone": change.value is None,
         "event_id": event.id,
-        "at": event.at_ms,
+        "at": max(event.at_ms, own_ms),
     }
     return Emit("applications.states.v1", record["state"], record)
 

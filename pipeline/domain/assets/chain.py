@@ -9,15 +9,16 @@ an alert with both sides.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pipeline.domain.applications.event import AppEvent, Decision, Value, View
-from pipeline.domain.asset import mpt_issuer
+from pipeline.domain.assets.border import backing, moved_by, outside, unclaimed, units_at
 from pipeline.domain.assets.checks import chain_of, fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.gas import treasury_paid
 from pipeline.domain.assets.pending import complete, forget_pending
-from pipeline.domain.assets.state import empty, set_owner, stand_at, take_out, treasuries, user_at
+from pipeline.domain.assets.state import empty, inside, set_owner, stand_at, take_out, treasuries, user_at
 
 MOVES_MAX: Final = 64  # of one token in one transaction
 SUPPLY_ACTIONS: Final = frozenset({"issued", "changed", "destroyed"})
@@ -28,7 +29,7 @@ def new_token(token: str) -> Value:
     return {
         "asset_id": None, "holder": None, "burnt": False, "supply": "0" if fungible(token) else "1",
         "circulating": "0" if fungible(token) else "1",
-        "tx_hash": "", "chain": chain_of(token), "block": None, "place": [-1, -1, -1],
+        "tx_hash": "", "moved_tx": "", "chain": chain_of(token), "block": None, "place": [-1, -1, -1],
     }  # fmt: skip
 
 
@@ -47,7 +48,6 @@ def _token_observed(draft: Draft) -> None:
     token = data["token"]
     known = draft.get("token", token) or new_token(token)
     place = [data["block"], data["transaction_index"], data["change_index"]]
-    _note(draft, token)
     if fungible(token):
         fact = _units_observed(draft, token, known)
     elif place < known["place"]:
@@ -56,21 +56,43 @@ def _token_observed(draft: Draft) -> None:
         fact = {"holder": data["to_address"], "burnt": data["to_address"] is None}
     if fact or fungible(token):
         fact |= {"tx_hash": data["tx_hash"], "chain": data["chain"], "block": data["block"], "place": place}
+        fact["moved_tx"] = data["tx_hash"] if _is_move(data) else moved_by(known)
     draft.put("token", token, {**known, **fact})
+    _note(draft, token, known)
     if known["asset_id"] is not None:
         reconcile(draft, known["asset_id"])
 
 
-def _note(draft: Draft, token: str) -> None:
-    """Keep the move by its transaction: a request that names the hash may come later."""
+def _is_move(data: Mapping[str, Any]) -> bool:
+    """Something of the token went from one to another, in a transaction that can be named."""
+    return bool(data["tx_hash"]) and data["action"] not in ("issued", "changed")
+
+
+def _note(draft: Draft, token: str, known: Value) -> None:
+    """Keep the move by its transaction: a request that names the hash may come later. `known`: before the move."""
     data = draft.event.data
-    if not data["tx_hash"] or data["action"] in ("issued", "changed"):
+    if not _is_move(data):
         return
     id = f"{token}|{data['tx_hash']}"
-    moves = (draft.get("observed", id) or {"moves": []})["moves"]
-    move = {"from": data["from_address"], "to": data["to_address"], "amount": data["amount"], "used_by": None}
-    if len(moves) < MOVES_MAX:
-        draft.put("observed", id, {"moves": [*moves, {**move, "block": data["block"]}]})
+    seen = draft.get("observed", id) or {"moves": [], "before": moved_by(known)}
+    if len(seen["moves"]) >= MOVES_MAX:
+        return
+    move = {"from": data["from_address"], "to": data["to_address"], "amount": data["amount"], "used_by": None,
+            "block": data["block"]}  # fmt: skip
+    if fungible(token):
+        move["backed"] = _back(draft, known["asset_id"], move)
+    draft.put("observed", id, {**seen, "moves": [*seen["moves"], move]})
+
+
+def _back(draft: Draft, asset_id: str | None, move: Value) -> str | None:
+    """How many units of a move back a claim; they are kept for it."""
+    if asset_id is None:
+        return None
+    asset = draft.held(asset_id)
+    backed = backing(draft, asset, move)
+    if int(backed or 0):
+        draft.update(asset_id, unclaimed_units=str(unclaimed(asset) + int(backed or 0)))
+    return backed
 
 
 def _units_observed(draft: Draft, token: str, known: Value) -> Value:
@@ -89,12 +111,6 @@ def _units_observed(draft: Draft, token: str, known: Value) -> Value:
     circulating = int(known["circulating"]) + sum(held.values()) - before
     all_of_it = [who for who, units in held.items() if units == circulating > 0]
     return {"circulating": str(circulating), "holder": all_of_it[0] if all_of_it else None}
-
-
-def units_at(draft: Draft, token: str, address: str | None) -> int:
-    """Units of an MPT that an address holds, as far as was told."""
-    found = draft.get("token_units", f"{token}|{address}")
-    return int(found["units"]) if found else 0
 
 
 def _set_units(draft: Draft, token: str, address: str | None, units: int) -> None:
@@ -135,6 +151,11 @@ def _burnt(draft: Draft, asset_id: str, token: Value) -> None:
     asset = draft.held(asset_id)
     forget_pending(draft, asset_id)
     take_out(draft, asset_id)
+    if asset["contents"] and asset["owner_user_id"] is None:
+        draft.alert(
+            "content_without_owner", f"{asset_id}:{token['tx_hash']}", "critical", asset_id=asset_id,
+            content=inside(draft, asset_id), chain=_theirs(token),
+        )  # fmt: skip
     empty(draft, asset_id, burnt=True, listing=None, fraction_listings={})
     if asset["custody_type"] == "onchain":
         draft.update(asset_id, owner_user_id=None)
@@ -160,11 +181,9 @@ def _check_treasury(draft: Draft, asset_id: str, token: Value) -> None:
     asset = draft.held(asset_id)
     ours = treasuries(draft, asset)
     if fungible(asset["token"]):
-        issuer = mpt_issuer(asset["token"].rpartition(":")[2])  # what stands against it is nobody's holding
-        held = [one for one in ours if one.rpartition("/")[2] != issuer]
-        outside = int(token["circulating"]) - sum(units_at(draft, asset["token"], one) for one in held)
-        fine = outside == int(asset["onchain_units"])
-        seen: dict[str, Any] = {"units_outside": str(outside), "units_sent": asset["onchain_units"]}
+        there = outside(draft, asset)
+        fine = there == int(asset["onchain_units"])
+        seen: dict[str, Any] = {"units_outside": str(there), "units_sent": asset["onchain_units"]}
     else:
         fine, seen = token["holder"] in ours, {}
     if fine:

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Value, View
 from pipeline.domain.assets import checks
+from pipeline.domain.assets.border import arrival
 from pipeline.domain.assets.chain import reconcile
 from pipeline.domain.assets.draft import Draft, illegal
 from pipeline.domain.assets.ownership import close_units_listing, usable, whose_units
-from pipeline.domain.assets.pending import add_pending, drop_pending, new_pending
+from pipeline.domain.assets.pending import (
+    RECEIVE,
+    SEND,
+    add_pending,
+    drop_pending,
+    found,
+    new_pending,
+    waiting_units,
+)
 from pipeline.domain.assets.state import (
     acting,
     asset_of,
@@ -23,7 +32,8 @@ from pipeline.domain.assets.state import (
     whole,
 )
 
-PENDING_MAX = 1000  # requests of units that one asset waits for
+PENDING_MAX = 1000  # requests of units that one asset waits for, but for everybody's first
+OF_ONE_MAX = 100  # of these of one user
 
 
 def onchain_send(event: AppEvent, view: View) -> Decision:
@@ -56,6 +66,7 @@ def onchain_receive(event: AppEvent, view: View) -> Decision:
     asset, units, tx_hash = asset_of(draft), checks.units(data), _hash(event)
     _token(asset)
     to_user = draft.user(data["to_user_id"], "data.to_user_id")
+    waiting = new_pending(draft, tx_hash, to_user, None, units)
     if units is None:
         whole(asset)
         if asset["custody_type"] != "onchain":
@@ -63,13 +74,8 @@ def onchain_receive(event: AppEvent, view: View) -> Decision:
         acting(draft, asset["owner_user_id"], *_senders(draft, asset, tx_hash))
     else:
         _units_ready(draft, asset, to_user, "data.to_user_id")
-        waiting = asset["pending_units"].values()
-        coming = sum(int(one["units"]) for one in waiting if one["type"] == event.type)
-        if int(asset["onchain_units"]) - coming < units:
-            raise Refusal(
-                "insufficient_units", "data.units", f"{asset['onchain_units']} units are on the chain"
-            )
-    _wait(draft, new_pending(draft, tx_hash, to_user, None, units))
+        _units_out(draft, asset, waiting)
+    _wait(draft, waiting)
     return draft.decision()
 
 
@@ -94,14 +100,15 @@ def onchain_burn(event: AppEvent, view: View) -> Decision:
 def _told_after(draft: Draft, token: str, tx_hash: str) -> None:
     """The chain was faster: the asset is burnt already, and now it is known that this was meant. Raises Refusal."""
     seen = draft.get("observed", f"{token}|{tx_hash}")
-    moves: list[Value] = seen["moves"] if seen else []
+    seen = seen or {"moves": []}
+    moves: list[Value] = seen["moves"]
     place = next((n for n, move in enumerate(moves) if move["to"] is None and move["used_by"] is None), None)
     if place is None:
         raise illegal("the asset is burnt")
     asset = draft.held(draft.event.key)
     acting(draft, asset["owner_user_id"], user_at(draft, moves[place]["from"]))
     used = [{**move, "used_by": draft.event.id} if n == place else move for n, move in enumerate(moves)]
-    draft.put("observed", f"{token}|{tx_hash}", {"moves": used})
+    draft.put("observed", f"{token}|{tx_hash}", {**seen, "moves": used})
     draft.update(draft.event.key, owner_user_id=None, difference=None)
 
 
@@ -114,9 +121,27 @@ def onchain_cancelled(event: AppEvent, view: View) -> Decision:
         waiting = asset["pending"]
     if waiting is None:
         raise illegal(f"nothing waits for {tx_hash}", "data.tx_hash")
-    acting(draft, waiting["user_id"], waiting["actor"] or None)
+    acting(draft, waiting["user_id"], waiting["actor"] or None, *_blocked(draft, asset, waiting))
     drop_pending(draft, event.key, waiting)
     return draft.decision()
+
+
+def _blocked(draft: Draft, asset: Value, waiting: Value) -> list[str | None]:
+    """Whom a request for the whole asset keeps from his own: its owner, or who has sent it in since."""
+    if waiting["units"] is not None:
+        return []
+    came = arrival(draft, asset) if asset["custody_type"] == "onchain" else None
+    return [asset["owner_user_id"], user_at(draft, came[1]["from"]) if came else None]
+
+
+def _units_out(draft: Draft, asset: Value, waiting: Value) -> None:
+    """As many units are out there, or on their way, or have come back in this very transaction; what others claim
+    does not count. Raises Refusal."""
+    out = int(asset["onchain_units"]) + waiting_units(asset, SEND)
+    if out - waiting_units(asset, RECEIVE, waiting["user_id"]) >= int(waiting["units"]):
+        return
+    if found(draft, asset, waiting) is None:
+        raise Refusal("insufficient_units", "data.units", f"{out} units are on the chain")
 
 
 def _wait(draft: Draft, waiting: Value) -> None:
@@ -126,8 +151,13 @@ def _wait(draft: Draft, waiting: Value) -> None:
         others = draft.held(asset_id)["pending_units"]
         if waiting["tx_hash"] in others:
             raise illegal(f"{waiting['tx_hash']} is waited for already", "data.tx_hash")
-        if len(others) >= PENDING_MAX:
-            raise Refusal("too_many", "data.tx_hash", f"{PENDING_MAX} requests wait for the chain already")
+        own = sum(one["user_id"] == waiting["user_id"] for one in others.values())
+        if own >= OF_ONE_MAX or (own and len(others) >= PENDING_MAX):
+            raise Refusal(
+                "too_many",
+                "data.tx_hash",
+                f"{len(others)} requests wait for the chain, {own} of them {waiting['user_id']}'s",
+            )
     add_pending(draft, asset_id, waiting)
     reconcile(draft, asset_id)
 

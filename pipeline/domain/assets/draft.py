@@ -55,9 +55,10 @@ class Draft:
         return found
 
     def update(self, asset_id: str, **fields: Any) -> Value:
-        """Change fields of an asset; the asset after it."""
-        said = {"last_event_id": self.event.id, "updated_ms": self.event.at_ms}
-        made = {**self.held(asset_id), **fields, **said}
+        """Change fields of an asset; the asset after it. Its time never goes back: applications' clocks differ."""
+        held = self.held(asset_id)
+        at_ms = max(self.event.at_ms, held["updated_ms"])
+        made = {**held, **fields, "last_event_id": self.event.id, "updated_ms": at_ms}
         self.put("asset", asset_id, made)
         return made
 

@@ -17,12 +17,13 @@ _OF_GAS: Final = (
     "currency", "gas_required", "gas_paid_by_user", "gas_paid_by_treasury", "payer_user_id", "treasury_tx_hash",
     "related_transaction_id",
 )  # fmt: skip
+_OF_NO_ASSET: Final = ("USER_REGISTERED", "USER_ADDRESSES_CHANGED", "APP_REGISTERED", "CHAIN_OBSERVED")
 _EXACT: Final = Context(prec=76)  # a price has 48 digits, units have 13
 
 
 def of_applied(event: AppEvent, view: View) -> Figures:
-    """The event's figures; `view`: the states after it. An asset's application never changes."""
-    asset = None if event.app_id else view.get("asset", event.key)
+    """The event's figures, under its asset's application (which never changes); `view`: the states after it."""
+    asset = None if event.type in _OF_NO_ASSET else view.get("asset", event.key)
     app = event.app_id if asset is None else asset["app_id"]
     of_event = Figures(app_id=app, user_id=event.user_id or None)
     if event.type == "SOLD":

@@ -2,10 +2,12 @@
 
 Amounts are whole smallest units of the currency. A coverage names the transaction that the treasury has paid; it is
 confirmed when the chain has told of that transaction's fee, in either order of arrival. A payer that is no treasury of
-the application, or another amount, is an alert with both sides. Pure.
+the application, another amount, or another coin than the chain's, is an alert with both sides. Pure.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from pipeline.domain.account import TransferCode
 from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Value, View, one
@@ -13,6 +15,25 @@ from pipeline.domain.assets import checks
 from pipeline.domain.assets.books import gas_of_treasury, gas_of_user, gas_pool
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.state import asset_of, treasuries
+
+ETHER: Final = (
+    "1",
+    "10",
+    "8453",
+    "42161",
+    "11155111",
+    "17000",
+)  # Ethereum, its large rollups, its test networks
+COINS: Final = {
+    "eip155:56": "BNB", "eip155:100": "XDAI", "eip155:137": "POL", "eip155:43114": "AVAX",
+    **{f"eip155:{id}": "ETH" for id in ETHER},
+}  # fmt: skip
+"""Chain id → native coin, of EVM chains that anybody knows."""
+
+
+def coin_of(chain: str) -> str | None:
+    """What a chain's fees are paid in: XRP on every network of the XRP Ledger; None where that is not known."""
+    return "XRP" if chain.startswith("xrpl:") else COINS.get(chain)
 
 
 def gas_charge(event: AppEvent, view: View) -> Decision:
@@ -79,7 +100,8 @@ def _confirm(draft: Draft, tx_hash: str, covered: Value) -> None:
         draft.put("coverage", tx_hash, covered)
         return
     ours = treasuries(draft, draft.held(covered["asset_id"]))
-    fine = paid["payer"] in ours and paid["amount"] == covered["amount"]
+    coin = coin_of(paid["chain"]) or covered["currency"]
+    fine = paid["payer"] in ours and (paid["amount"], coin) == (covered["amount"], covered["currency"])
     status = "confirmed" if fine else "mismatch"
     draft.put(
         "coverage", tx_hash, {**covered, "status": status, "payer": paid["payer"], "fee": paid["amount"]}
@@ -87,6 +109,6 @@ def _confirm(draft: Draft, tx_hash: str, covered: Value) -> None:
     if not fine:
         draft.alert(
             "treasury_tx_mismatch", tx_hash, "critical", asset_id=covered["asset_id"],
-            application={"treasuries": ours, "amount": covered["amount"], "event_id": covered["event_id"]},
-            chain=paid,
+            application={"treasuries": ours, **{name: covered[name] for name in ("amount", "currency", "event_id")}},
+            chain={**paid, "currency": coin},
         )  # fmt: skip

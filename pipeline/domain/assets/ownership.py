@@ -38,10 +38,7 @@ def minted(event: AppEvent, view: View) -> Decision:
     if data["token"] is not None:
         _take_token(draft, asset, checks.token(data["token"], "data.token"))
         asset = draft.held(event.key)
-    owner = asset["owner_user_id"]
-    if asset["custody_type"] != "onchain":
-        owner = _first_owner(draft, asset)
-    draft.update(event.key, minted=True, minted_event_id=event.id, owner_user_id=owner)
+    draft.update(event.key, minted=True, minted_event_id=event.id, owner_user_id=_first_owner(draft, asset))
     return draft.decision()
 
 
@@ -52,15 +49,22 @@ def _take_token(draft: Draft, asset: Value, token: str) -> None:
         raise Refusal("other_token", "data.token", f"the asset's token is {asset['token']}")
 
 
-def _first_owner(draft: Draft, asset: Value) -> str:
+def _first_owner(draft: Draft, asset: Value) -> str | None:
+    """Whose it is from now on; in custody of the chain that is the chain's to say. Raises Refusal."""
     told, held = draft.event.data["to_user_id"], asset["owner_user_id"]
-    if told is None and held is None:
-        raise Refusal("missing", "data.to_user_id", "the asset has no owner yet")
+    follows = asset["custody_type"] == "onchain"
     if told is not None:
         draft.user(told, "data.to_user_id")
+        if held is None and follows and asset["onchain_status"] != "none":
+            raise Refusal("other_owner", "data.to_user_id", "by the chain the asset is no known user's")
         if held not in (None, told):
-            raise Refusal("other_owner", "data.to_user_id", f"the asset is {held}'s; TRANSFERRED moves it")
-    return str(told if held is None else held)
+            moves = "the chain moves it" if follows else "TRANSFERRED moves it"
+            raise Refusal("other_owner", "data.to_user_id", f"the asset is {held}'s; {moves}")
+    if follows or held is not None:
+        return None if held is None else str(held)
+    if told is None:
+        raise Refusal("missing", "data.to_user_id", "the asset has no owner yet")
+    return str(told)
 
 
 def transferred(event: AppEvent, view: View) -> Decision:
@@ -110,8 +114,6 @@ def fractioned(event: AppEvent, view: View) -> Decision:
     acting(draft, owner)
     if asset["contents"]:
         raise illegal("there is something in it; PACK_OPENED takes it out")
-    if owner is None:
-        raise illegal("the asset has no owner; MINTED gives it one")
     draft.move(all_units(event.key), user_units(event.key, owner), count, TransferCode.DEPOSIT)
     draft.update(event.key, owner_user_id=None, fraction_count=count, holdings={owner: str(count)})
     return draft.decision()

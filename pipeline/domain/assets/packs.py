@@ -25,12 +25,11 @@ def pack_created(event: AppEvent, view: View) -> Decision:
     """Put assets into a container. Raises Refusal."""
     draft, data = Draft(event, view), event.data
     pack, kind = _container(draft), data["container_type"]
-    owner = pack["owner_user_id"]
-    acting(draft, owner)
+    acting(draft, pack["owner_user_id"])
     size = 0
     for place, id in enumerate(data["contents"]):
         field = f"data.contents.{place}"
-        _content(draft, id, owner, kind, field)
+        _content(draft, id, pack, kind, field)
         size += 1 + len(inside(draft, id))
         if size > TREE_MAX:
             raise Refusal("too_many", field, f"at most {TREE_MAX} assets are in one container")
@@ -55,14 +54,18 @@ def _container(draft: Draft) -> Value:
     return pack
 
 
-def _content(draft: Draft, id: str, owner: str | None, kind: str, field: str) -> None:
+def _content(draft: Draft, id: str, pack: Value, kind: str, field: str) -> None:
     if id == draft.event.key:
         raise Refusal("cycle", field, f"{id} can't be in itself")
-    asset = asset_of(draft, id, field)
+    asset, owner = asset_of(draft, id, field), pack["owner_user_id"]
+    if asset["app_id"] != pack["app_id"]:
+        raise Refusal(
+            "other_app", field, f"{id} is an asset of {asset['app_id']}, the {kind} of {pack['app_id']}"
+        )
     whole(asset, field)
     managed(asset, field)
     unlisted(asset, field)
-    if owner is None or asset["owner_user_id"] != owner:
+    if asset["owner_user_id"] != owner:
         raise Refusal("other_owner", field, f"{id} is {asset['owner_user_id']}'s, the {kind} is {owner}'s")
     if kind == "pack" and asset["container_type"] is not None:
         raise illegal(f"{id} is a {asset['container_type']} itself; a bundle takes it", field)
@@ -79,5 +82,7 @@ def pack_opened(event: AppEvent, view: View) -> Decision:
         raise illegal("it was opened before")
     if not pack["contents"]:
         raise illegal("there is nothing in it; PACK_CREATED fills it")
+    if pack["owner_user_id"] is None:
+        raise illegal("it has no owner, whose its content would be")
     empty(draft, event.key, opened=True)
     return draft.decision()

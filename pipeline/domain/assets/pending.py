@@ -1,9 +1,10 @@
 """Moves between custody of the application and of the chain, which wait for the chain's word (S0, ONCHAIN_*). Pure.
 
 A request names the transaction that does it. It is done when that transaction is known to have moved the token the
-right way, whichever comes first: the request or the chain. A transaction that did something else is an alert; the
-request then stays until it is done after all or cancelled. Units of a fractioned asset wait each for themselves; they
-stay their owner's, but he can't use them.
+right way, whichever comes first: the request or the chain; and the token is still where it brought it. A transaction
+that did something else is an alert; the request then stays until it is done after all or cancelled. Units of a
+fractioned asset wait each for themselves; they stay their owner's, but he can't use them. Nobody is given units that
+the treasuries do not hold, or hold for others: he waits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from pipeline.domain.account import TransferCode
 from pipeline.domain.applications.event import Value
 from pipeline.domain.assets.books import chain_units, user_units
-from pipeline.domain.assets.checks import issuer_of
+from pipeline.domain.assets.border import arrival, circulating, free, outside, unclaimed
+from pipeline.domain.assets.checks import fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.state import set_owner, treasuries, user_at
 
@@ -29,53 +31,95 @@ def new_pending(
     }  # fmt: skip
 
 
-def locked(asset: Value, user: str | None) -> int:
+def locked(asset: Value, user: str) -> int:
     """Units of a user that are on their way to the chain."""
+    return waiting_units(asset, SEND, user)
+
+
+def waiting_units(asset: Value, type: str, user: str | None = None) -> int:
+    """Units that wait in requests of a type, of one user's or of all."""
     waiting = asset["pending_units"].values()
-    return sum(int(one["units"]) for one in waiting if one["type"] == SEND and one["user_id"] == user)
+    return sum(int(one["units"]) for one in waiting if one["type"] == type and user in (None, one["user_id"]))
 
 
 def complete(draft: Draft, asset_id: str) -> None:
-    """Do what waits for a transaction that is known by now."""
+    """Do what waits for a transaction that is known by now. What goes out comes first, for it is what may come back;
+    nothing that comes in lets anything else be done."""
     asset = draft.held(asset_id)
-    for waiting in [one for one in (asset["pending"], *asset["pending_units"].values()) if one is not None]:
+    requests = [one for one in (asset["pending"], *asset["pending_units"].values()) if one is not None]
+    for waiting in sorted(requests, key=lambda one: one["type"] != SEND):
+        asset = draft.held(asset_id)
         seen = draft.get("observed", f"{asset['token']}|{waiting['tx_hash']}")
         if seen is None:
             continue
-        place = _match(draft, asset, waiting, seen["moves"])
+        place = found(draft, asset, waiting)
         if place is None:
             _mismatch(draft, asset_id, waiting, seen["moves"])
-            continue
-        moves = [
-            {**move, "used_by": waiting["event_id"]} if n == place else move
-            for n, move in enumerate(seen["moves"])
-        ]
-        draft.put("observed", f"{asset['token']}|{waiting['tx_hash']}", {"moves": moves})
-        _keep(draft, asset_id, waiting, None)
-        _done(draft, asset_id, waiting)
+        elif _covered(draft, asset, waiting, seen["moves"][place]):
+            _use(draft, asset_id, waiting, place)
+            _done(draft, asset_id, waiting)
 
 
-def _match(draft: Draft, asset: Value, waiting: Value, moves: list[Value]) -> int | None:
-    """Which of the transaction's moves is the one that was asked for."""
-    for place, move in enumerate(moves):
+def found(draft: Draft, asset: Value, waiting: Value) -> int | None:
+    """Which of its transaction's moves is the one that was asked for; None: none of them, or nobody has told."""
+    seen = draft.get("observed", f"{asset['token']}|{waiting['tx_hash']}")
+    for place, move in enumerate(seen["moves"] if seen else ()):
         if move["used_by"] is None and _is_it(draft, asset, waiting, move):
             return place
     return None
 
 
 def _is_it(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
-    if waiting["units"] is not None and move["amount"] != waiting["units"]:
-        return False
     ours = treasuries(draft, asset)
     if waiting["type"] == BURN:
         return move["to"] is None
-    if waiting["type"] == SEND:
-        from_us = waiting["units"] is None or move["from"] in (*ours, issuer_of(asset["token"]))
-        return move["to"] == waiting["address"] and from_us
-    if waiting["units"] is not None and int(asset["onchain_units"]) < int(waiting["units"]):
+    if waiting["type"] == RECEIVE:
+        mine = waiting["actor"] in ("", user_at(draft, move["from"]))
+        if not mine or move["to"] not in ours or move["from"] in ours:
+            return False
+    elif move["to"] != waiting["address"]:
         return False
-    mine = waiting["actor"] in ("", user_at(draft, move["from"]))
-    return mine and move["to"] in ours and move["from"] not in ours
+    if waiting["units"] is None:
+        return _whole_is_it(draft, asset, waiting, move)
+    if move["amount"] != waiting["units"]:
+        return False
+    if waiting["type"] == SEND:
+        return move["from"] in (*ours, issuer_of(asset["token"]))
+    return move.get("backed", "0") is not None
+
+
+def _whole_is_it(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
+    """All of the token was moved, and is still on the side of the border to which the move brought it."""
+    token, received = asset["token"], waiting["type"] == RECEIVE
+    if fungible(token):
+        redeemed = int(move["amount"]) if move["to"] == issuer_of(token) else 0  # no longer in circulation
+        there, all_of_it = outside(draft, asset), circulating(draft, asset)
+        if int(move["amount"]) != all_of_it + redeemed or there != (0 if received else all_of_it):
+            return False
+    elif (asset["onchain_holder"] in treasuries(draft, asset)) != received:
+        return False
+    return not received or arrival(draft, asset) == (waiting["tx_hash"], move)
+
+
+def _covered(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
+    """The treasuries hold what is asked for, and not for others."""
+    if waiting["type"] != RECEIVE or waiting["units"] is None:
+        return True
+    return free(draft, asset) + int(move.get("backed", "0")) >= int(waiting["units"])
+
+
+def _use(draft: Draft, asset_id: str, waiting: Value, place: int) -> None:
+    """A move does one request; what it has backed is kept for it no more."""
+    asset = draft.held(asset_id)
+    id = f"{asset['token']}|{waiting['tx_hash']}"
+    seen = draft.get("observed", id) or {"moves": []}
+    moves = list(seen["moves"])
+    moves[place] = {**moves[place], "used_by": waiting["event_id"]}
+    draft.put("observed", id, {**seen, "moves": moves})
+    backed = int(moves[place].get("backed") or 0)
+    if backed:
+        draft.update(asset_id, unclaimed_units=str(unclaimed(asset) - backed))
+    _keep(draft, asset_id, waiting, None)
 
 
 def _done(draft: Draft, asset_id: str, waiting: Value) -> None:

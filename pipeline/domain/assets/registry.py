@@ -14,6 +14,7 @@ from pipeline.domain.assets import checks
 from pipeline.domain.assets.chain import new_token, reconcile
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.state import acting, address_of, alive, asset_of, new_asset, set_owner, standing
+from pipeline.domain.assets.tag import spellings, tag
 
 _NOT_SAID = (None, False, True)  # states of before the application was told, too
 
@@ -102,7 +103,7 @@ def asset_registered(event: AppEvent, view: View) -> Decision:
     for name in ("issuer_user_id", "owner_user_id"):
         if data[name] is not None:
             draft.user(data[name], f"data.{name}")
-    nfc = data["nfc_uuid"] and data["nfc_uuid"].lower()
+    nfc = data["nfc_uuid"] and tag(data["nfc_uuid"])
     issuance = data["mpt_issuance_id"] and data["mpt_issuance_id"].upper()
     same = {name: data[name] for name in ("asset_type", "title", "thumbnail_url", "issuer_user_id")}
     asset = new_asset(
@@ -121,9 +122,10 @@ def asset_registered(event: AppEvent, view: View) -> Decision:
 
 def claim(draft: Draft, kind: str, value: str, field: str) -> None:
     """Make a value the asset's own. Raises Refusal (not_unique)."""
-    taken = draft.get("unique", f"{kind}:{value}")
-    if taken is not None and taken["asset_id"] != draft.event.key:
-        raise Refusal("not_unique", field, f"{value} is asset {taken['asset_id']}'s")
+    for spelled in spellings(value) if kind == "nfc" else (value,):
+        taken = draft.get("unique", f"{kind}:{spelled}")
+        if taken is not None and taken["asset_id"] != draft.event.key:
+            raise Refusal("not_unique", field, f"{value} is asset {taken['asset_id']}'s")
     draft.put("unique", f"{kind}:{value}", {"asset_id": draft.event.key})
 
 

@@ -109,8 +109,9 @@ class Need(Exception):
         transfers: tuple[int, ...] = (),
         accounts: tuple[AccountRef, ...] = (),
         closings: tuple[AccountRef, ...] = (),
+        paid_in: tuple[AccountRef, ...] = (),
     ) -> None:
-        self.transfers, self.accounts, self.closings = transfers, accounts, closings
+        self.transfers, self.accounts, self.closings, self.paid_in = transfers, accounts, closings, paid_in
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class Facts:
     transfers: dict[int, TransferRow | None] = field(default_factory=dict)
     accounts: dict[AccountRef, AccountRow | None] = field(default_factory=dict)
     closings: dict[AccountRef, TransferRow | None] = field(default_factory=dict)
+    paid_in: dict[AccountRef, int] = field(default_factory=dict)
 
     def transfer(self, *wanted: int) -> TransferRow | None:
         """The first of the wanted transfers; all are looked up at once. Raises Need."""
@@ -139,6 +141,12 @@ class Facts:
         if ref not in self.closings:
             raise Need(closings=(ref,))
         return self.closings[ref]
+
+    def open_escrows(self, ref: AccountRef) -> int:
+        """How many escrow accounts hold something that an account has paid in. Raises Need."""
+        if ref not in self.paid_in:
+            raise Need(paid_in=(ref,))
+        return self.paid_in[ref]
 
 
 def mark_id(stage: str, *of: str) -> int:

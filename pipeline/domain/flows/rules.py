@@ -244,7 +244,10 @@ def thaw(event: FlowEvent, facts: Facts) -> Plan:
 
 
 def close(event: FlowEvent, facts: Facts) -> Plan:
-    """Closes an empty account for good, on its credit side; one that is frozen is thawed in the same chain."""
+    """Closes an empty account for good, on its credit side; one that is frozen is thawed in the same chain.
+
+    One that has paid into an escrow that is open stays: of a posted lock the books alone know who is to be paid back.
+    """
     held, side, chain = _of(event, event.debtor), control(event.asset), Chain(event)
     thawed = event.name.transfer_id(1, Phase.VOID)
     if facts.transfer(chain.register, thawed) is not None:
@@ -254,6 +257,9 @@ def close(event: FlowEvent, facts: Facts) -> Plan:
         pending, row = _frozen_by(facts, held), facts.account(held)
         if row and (row.debits_posted != row.credits_posted or row.debits_pending or row.credits_pending):
             raise Refusal("not_empty", "debtor", f"{held.owner} still holds or awaits {event.asset}")
+        if escrows := facts.open_escrows(held):
+            detail = f"{held.owner} has {event.asset} in {escrows} open escrows or positions; end them first"
+            raise Refusal("not_empty", "debtor", detail)
     if pending is not None:
         chain.leg(held, side, 0, TransferCode.LOCK, flags=VOID, pending_id=pending, ident=thawed)
     return chain.leg(side, held, 0, TransferCode.LOCK, flags=PENDING | CLOSING_CREDIT).plan("closed")

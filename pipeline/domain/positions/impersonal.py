@@ -18,10 +18,11 @@ _REFERENCE: Final = re.compile(r"-?[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,255}")
 
 def impersonal(key: str) -> Impersonal:
     """The rule of a topic with this key field."""
-    return Impersonal(key, WORDS, _words, _reference)
+    return Impersonal(key, WORDS, _words, reference)
 
 
-def _reference(text: str, field: str) -> None:
+def reference(text: str, field: str) -> None:
+    """A reference, or nothing. Raises Refusal (no_free_text)."""
     if text and _REFERENCE.fullmatch(text) is None:
         detail = "must be a reference of 1 to 256 letters, digits and _ . : / -: personal data does not belong here"
         raise Refusal("no_free_text", field, detail)

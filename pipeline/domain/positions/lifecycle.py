@@ -12,7 +12,17 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pipeline.domain.account import AccountRef, TransferCode
-from pipeline.domain.applications.event import DUE, AppEvent, Change, Decision, Refusal, Value, View, one
+from pipeline.domain.applications.event import (
+    DUE,
+    AppEvent,
+    Change,
+    Decision,
+    Refusal,
+    Value,
+    View,
+    in_order,
+    one,
+)
 from pipeline.domain.flows.events import FlowEvent, Kind, Leg
 from pipeline.domain.positions import money
 from pipeline.domain.positions.attestation import iso, queued
@@ -128,6 +138,7 @@ def changed(event: AppEvent, view: View) -> Decision:
     if position["state"] != before:
         detail = f"position {event.key} is {position['state']}, not {before}"
         raise Refusal("illegal_transition", "data.previous_state", detail)
+    in_order(event, position["updated_ms"])
     _may(event, position)
     step = TRANSITIONS[before, after](event, position)
     decision = Decision()
@@ -199,9 +210,9 @@ def _cancel(event: AppEvent, position: Value) -> Step:
 
 
 def _expire(event: AppEvent, position: Value) -> Step:
-    """Nobody has paid in, so nothing moves. One with an end expires at it, one without when it is said to."""
+    """Nobody has paid in, so nothing moves. With an end it expires once that has come, without when it is said to."""
     end = position["expires_ms"]
-    if end is not None and event.at_ms < end:
+    if end is not None and event.reached_ms < end:
         raise Refusal("not_expired", "at", f"position {event.key} expires at {iso(end)}")
     return Step()
 

@@ -1,14 +1,18 @@
 """Payment schedules and their collection, by event time (seeds/S3-token-ledger.txt).
 
 An instalment is scheduled, then due, late, noticed, defaulted: PAYMENT_DUE → PAYMENT_LATE → COLLECTION_NOTICE_SENT →
-DEFAULT_RECORDED, each only after the one before it and at or after its time; a payment that covers it ends that.
+DEFAULT_RECORDED, each only after the one before it and once its time has come; a payment that covers it ends that.
+Come it has by the earlier of the event's own time and the intake's clock: nobody is late or in default before he is.
 The clock tells each step when its time has come. A schedule without `notice_days` or `default_days` leaves those
 steps to a service.
+
+A schedule that names no reference is how the account's CREDIT debt is to be paid: what pays its instalments ends as
+much of the debt. One with a reference (a purchase order, an invoice) is an obligation of its own, beside that debt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Value, View, one
@@ -93,7 +97,7 @@ def step(event: AppEvent, view: View) -> Decision:
             f"instalment {part['number']} of {id} is {part['status']}, not {before}",
         )  # fmt: skip
     earliest = _earliest(schedule, part, event.source == "clock")
-    if earliest is None or event.at_ms < earliest:
+    if earliest is None or event.reached_ms < earliest:
         raise Refusal(
             "too_early", "at", f"instalment {part['number']} of {id} is not to be {after} at that time"
         )
@@ -108,22 +112,30 @@ def step(event: AppEvent, view: View) -> Decision:
 
 
 def pay(
-    event: AppEvent, view: View, schedules: Iterable[tuple[str, Value]], amount: int
-) -> tuple[int, list[Change]]:
-    """How much of an amount goes to instalments that are not paid, the first first, and what it changes."""
-    left, changes = amount, list[Change]()
-    for id, schedule in schedules:
-        parts = list[Value]()
-        for part in schedule["instalments"]:
-            open_ = money.units(part["amount"]) - money.units(part["paid"])
-            now = min(open_, left)
-            if now:
-                parts.append(_paid(part, now, now == open_, event))
-                left -= now
-        if parts:
-            changed = _with_parts(schedule, parts, event)
-            changes.append(Change("schedule", id, with_due(id, changed, schedule.get("due"))))
-    return amount - left, changes
+    event: AppEvent, schedules: Mapping[str, Value], first: str | None, amount: int
+) -> dict[str, tuple[int, Value]]:
+    """By schedule, how much of an amount goes to it, and the schedule after that.
+
+    Instalments that are not paid: those of the schedule `first`, then of all, by the time when they are due; at the
+    same time in the order in which `schedules` has them.
+    """
+    open_ = [(id, part) for id, schedule in schedules.items() for part in schedule["instalments"]]
+    open_.sort(key=lambda one: (one[0] != first, one[1]["due_ms"]))
+    left, got, parts = amount, dict[str, int](), dict[str, list[Value]]()
+    for id, part in open_:
+        owed = money.units(part["amount"]) - money.units(part["paid"])
+        now = min(owed, left)
+        if now:
+            parts.setdefault(id, []).append(_paid(part, now, now == owed, event))
+            got[id] = got.get(id, 0) + now
+            left -= now
+    after = {id: _with_parts(schedules[id], new, event) for id, new in parts.items()}
+    return {id: (got[id], with_due(id, value, schedules[id].get("due"))) for id, value in after.items()}
+
+
+def of_credit(schedule: Value) -> bool:
+    """Whether a schedule is how the CREDIT debt is to be paid."""
+    return not schedule["reference_type"] and not schedule["reference_id"]
 
 
 def place(id: str, part: Value) -> str:

@@ -23,7 +23,7 @@ def check_account_opened(event: AppEvent) -> None:
     is_person = event.data["owner_type"] == "member"
     (reference if is_person else code)(event.data["owner_id"], "data.owner_id")
     if event.data["association_id"] is not None:
-        accounts.check_id(event.data["association_id"], "data.association_id")
+        code(event.data["association_id"], "data.association_id")
 
 
 def account_opened(event: AppEvent, view: View) -> Decision:

@@ -1,15 +1,16 @@
 """Credit and other free tokens: issued, redeemed, moved, paid (seeds/S3-token-ledger.txt).
 
 CREDIT is lent within a limit. `outstanding` is what the account owes: it grows by what is issued and falls by what is
-paid, or given back unused; redeeming credit for goods spends it and leaves the debt. A payment settles what is owed
-first; what it brings beyond that is the account's own CREDIT, issued to it without debt.
+paid, or given back unused; redeeming credit for goods spends it and leaves the debt. Each unit of a payment counts
+once: for instalments first, then for what is owed; what is beyond both is the account's own CREDIT, issued to it
+without debt. What pays an instalment of the debt itself (collections.of_credit) ends as much of the debt.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Value, View
+from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Value, View, one
 from pipeline.domain.tokens import accounts, collections, money, types
 from pipeline.domain.tokens.accounts import Posting, credit_change, credit_of
 from pipeline.domain.tokens.economic_accounts import kyb_approved
@@ -20,10 +21,8 @@ DIRECTIONS: Final = ("increase", "decrease")
 
 
 def check_amount(event: AppEvent) -> None:
-    """An amount above 0, and the reference's id."""
+    """An amount above 0."""
     money.positive(event.data["amount"])
-    if event.data.get("reference_id") is not None:
-        accounts.check_id(event.data["reference_id"], "data.reference_id")
 
 
 def credit_issued(event: AppEvent, view: View) -> Decision:
@@ -79,25 +78,23 @@ def check_payment(event: AppEvent) -> None:
 
 
 def payment_received(event: AppEvent, view: View) -> Decision:
-    """Money came in: it pays instalments, the oldest first, and what is owed; the rest is the account's CREDIT.
+    """Money came in: for the instalments of the schedule that it names, then for all, the first that is due first;
+    then for what is owed; the rest is the account's CREDIT.
 
     A blocked account may pay too.
     """
     accounts.known(view, event.key)
     amount, credit = money.positive(event.data["amount"]), credit_of(view, event.key)
-    paid, changes = collections.pay(event, view, _schedules(event, view, credit), amount)
+    schedules = _schedules(event, view, credit)
+    paid = collections.pay(event, schedules, event.data["schedule_id"], amount)
+    free = amount - sum(part for part, _ in paid.values())
+    of_debt = sum(part for id, (part, _) in paid.items() if collections.of_credit(schedules[id]))
     owed = money.units(credit["outstanding"])
-    settled = min(amount, owed)
-    done = {change.id for change in changes if change.value and change.value["status"] == "paid"}
-    still = [id for id in credit["schedules"] if id not in done]
-    cured = {
-        place
-        for change in changes
-        if change.value
-        for place in collections.paid_places(change.id, change.value)
-    }
+    settled = min(owed, of_debt + free)
+    still = [id for id in credit["schedules"] if id not in paid or paid[id][1]["status"] != collections.PAID]
+    cured = {place for id, (_, value) in paid.items() for place in collections.paid_places(id, value)}
     posting = Posting(event, view)
-    extra = amount - max(paid, settled)
+    extra = free - max(settled - of_debt, 0)
     if extra:
         posting.issue(event.key, types.CREDIT, extra)
     return posting.decision(
@@ -105,17 +102,15 @@ def payment_received(event: AppEvent, view: View) -> Decision:
             event, credit, outstanding=money.text(owed - settled), schedules=still,
             defaulted=[place for place in credit["defaulted"] if place not in cured],
         ),
-        *changes,
+        *(Change("schedule", id, value) for id, (_, value) in paid.items()),
     )  # fmt: skip
 
 
-def _schedules(event: AppEvent, view: View, credit: Value) -> list[tuple[str, Value]]:
-    """The schedule that the payment names; else the account's open ones, the oldest first."""
-    named = event.data["schedule_id"]
-    if named is not None:
-        return [(named, collections.schedule_of(event, view))]
-    held = ((id, view.get("schedule", id)) for id in credit["schedules"])
-    return [(id, value) for id, value in held if value is not None]
+def _schedules(event: AppEvent, view: View, credit: Value) -> dict[str, Value]:
+    """The account's open schedules in the order of their creation. One that the payment names must be the account's."""
+    if event.data["schedule_id"] is not None:
+        collections.schedule_of(event, view)
+    return {id: one(view, "schedule", id, "data.schedule_id") for id in credit["schedules"]}
 
 
 def check_fee(event: AppEvent) -> None:
@@ -141,11 +136,16 @@ def check_adjusted(event: AppEvent) -> None:
 
 
 def balance_adjusted(event: AppEvent, view: View) -> Decision:
-    """A correction by a service, TREASURY → USER or back; what is owed stays. Also of a blocked account."""
+    """A correction by a service, TREASURY → USER or back; what is owed stays. Also of a blocked account.
+
+    CONTRIB comes by reviews alone; written off it may be, so that an account can be closed.
+    """
     accounts.known(view, event.key)
     kind, posting = event.data["token_type"], Posting(event, view)
-    types.free_type(view, kind)
-    put = posting.issue if event.data["direction"] == "increase" else posting.redeem
+    increase = event.data["direction"] == "increase"
+    if increase or kind != types.CONTRIB:
+        types.free_type(view, kind)
+    put = posting.issue if increase else posting.redeem
     put(event.key, kind, money.positive(event.data["amount"]))
     return posting.decision()
 

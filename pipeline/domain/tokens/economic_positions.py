@@ -2,7 +2,8 @@
 
 A purchase order has a number of shares; those of an account are its position in the order and stand in PO_SHARE.
 An escrow locks units of a token for a reference; as long as they are locked the account holds as much ESCROW, its
-guarantee. A blocked position does not move.
+guarantee. Before its end it may be paid to its beneficiary, from the end on it only goes back, by event time. A
+blocked position does not move.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def check_released(event: AppEvent) -> None:
 
 
 def escrow_released(event: AppEvent, view: View) -> Decision:
-    """ESCROW → USER: back to the account, or to the beneficiary that the lock has named; all of it, or a part.
+    """ESCROW → USER: back to the account, or before its end to the beneficiary that the lock has named; all or a part.
 
     A blocked account gets its own back too: it stays in the account.
     """
@@ -207,6 +208,10 @@ def escrow_released(event: AppEvent, view: View) -> Decision:
         accounts.usable(view, event.key)
         if to != held["beneficiary_account_id"]:
             raise Refusal("not_beneficiary", "data.to_account_id", f"{to} is not who the escrow is for")
+        if ended(held, event.at_ms):
+            raise Refusal(
+                "expired", "at", f"escrow {data['escrow_id']} has ended: it goes back to {event.key}"
+            )
         getter = accounts.usable(view, to, "data.to_account_id")
         types.may_move(types.token_type(view, kind), kind, account, getter, "data.to_account_id")
     amount = whole if data["amount"] is None else money.positive(data["amount"])
@@ -214,10 +219,20 @@ def escrow_released(event: AppEvent, view: View) -> Decision:
         raise Refusal(
             "insufficient_balance", "data.amount", f"escrow {data['escrow_id']} holds {held['amount']}"
         )
+    return release(event, view, held, data["escrow_id"], amount, to)
+
+
+def ended(held: Value, at_ms: int) -> bool:
+    """Whether an escrow's end has come by then."""
+    return held["expires_ms"] is not None and at_ms >= int(held["expires_ms"])
+
+
+def release(event: AppEvent, view: View, held: Value, escrow: str, amount: int, to: str) -> Decision:
+    """So much of an escrow goes to an account, and the guarantee ends with it; `held` is its position."""
     posting = Posting(event, view)
-    posting.release(event.key, kind, amount, data["escrow_id"], to)
+    posting.release(event.key, held["token_type"], amount, escrow, to)
     posting.redeem(event.key, types.ESCROW, amount)
-    left = whole - amount
+    left = money.units(held["amount"]) - amount
     value = {key: of for key, of in held.items() if left or key != "due"}
     value |= {"amount": money.text(left), "status": "active" if left else "closed", "updated_ms": event.at_ms}
-    return posting.decision(Change(KIND, id, value))
+    return posting.decision(Change(KIND, f"escrow:{escrow}", value))

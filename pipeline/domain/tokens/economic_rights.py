@@ -12,7 +12,7 @@ from pipeline.domain.applications.event import AppEvent, Change, Decision, Refus
 from pipeline.domain.tokens import accounts, money, types
 from pipeline.domain.tokens.accounts import Posting
 from pipeline.domain.tokens.economic_positions import KIND, position, unblocked
-from pipeline.domain.tokens.operational_terms import code
+from pipeline.domain.tokens.operational_terms import code, not_before
 
 VOTE: Final = "vote"
 RIGHTS: Final = (VOTE, "propose", "object", "moderate")
@@ -116,12 +116,12 @@ def right_revoked(event: AppEvent, view: View) -> Decision:
 
 def check_vote(event: AppEvent) -> None:
     """The proposal and the choice."""
-    accounts.check_id(event.data["proposal_id"], "data.proposal_id")
+    code(event.data["proposal_id"], "data.proposal_id")
     accounts.check_choice(event.data["choice"], CHOICES, "data.choice")
 
 
 def vote_cast(event: AppEvent, view: View) -> Decision:
-    """One vote of the account on a proposal. A proposal that the ledger knows must be open."""
+    """One vote of the account on a proposal. A proposal that the ledger knows must be made by then, and open."""
     accounts.own(event, accounts.usable(view, event.key))
     (right_id, right), proposal = _right(event, view), event.data["proposal_id"]
     unblocked(view, f"governance:{right_id}", "data.right_id")
@@ -135,8 +135,10 @@ def vote_cast(event: AppEvent, view: View) -> Decision:
             "no_right", "data.proposal_id", f"right {right_id} is for proposal {right['proposal_id']}"
         )
     known = view.get("proposal", proposal)
-    if known is not None and known["status"] != "open":
-        raise Refusal("proposal_closed", "data.proposal_id", f"proposal {proposal} is {known['status']}")
+    if known is not None:
+        not_before(event, known, f"proposal {proposal}")
+        if known["status"] != "open":
+            raise Refusal("proposal_closed", "data.proposal_id", f"proposal {proposal} is {known['status']}")
     id = f"{proposal}:{event.key}"
     if view.get("vote", id) is not None:
         raise Refusal("already_voted", "data.proposal_id", f"account {event.key} has voted on {proposal}")

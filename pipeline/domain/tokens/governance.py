@@ -2,9 +2,10 @@
 
 Each association has one root circle; every other one has a parent in the same association. The roles of a circle are
 granted and revoked by its parent, those of the root by the root itself. Whoever acts for a circle is an economic
-account that holds a role there at the event's time; a service may act for any. An assignment with an end is ended by
-the clock, so that nobody acts for it later by giving an earlier time. State `circle_member` has the roles
-that an account holds in a circle, with the end of each.
+account that holds a role there at the event's time and is not blocked; a service may act for any. An assignment with an
+end is ended by the clock, so that nobody acts for it later by giving an earlier time. State `circle_member` has the
+roles that an account holds in a circle, with the end of each; `role_assignment` has its beginning. A blocked account
+gets no role, what it holds may be revoked.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def role_granted(event: AppEvent, view: View) -> Decision:
     role = named(event, view, "role", "role_id")
     circle_id = role["circle_id"]
     _parent_acts(event, view, circle_id, "granted_by")
-    account = accounts.known(view, account_id)
+    account = accounts.usable(view, account_id)
     if account["association_id"] is not None:
         same_association(role, account, KEY)
     if data["expires_at"] is not None and data["expires_at"] <= event.at_ms:
@@ -180,20 +181,24 @@ def acting(event: AppEvent, view: View, circle_id: str) -> None:
 
 
 def in_circle(event: AppEvent, view: View, circle_id: str, field: str) -> Value:
-    """The account that a field names: who acts owns it, and it holds a role in the circle now. Raises Refusal."""
+    """The account that a field names: who acts owns it, and it holds a role in the circle then. Raises Refusal."""
     account = own(event, view, field)
     account_id = event.data[field]
-    member = view.get("circle_member", f"{circle_id}/{account_id}")
-    if member is None or not current(member["roles"], event.at_ms):
-        raise Refusal(
-            "not_in_circle", f"data.{field}", f"account {account_id} holds no role in circle {circle_id}"
-        )
-    return account
+    member = view.get("circle_member", f"{circle_id}/{account_id}") or {"roles": {}}
+    for role_id in current(member["roles"], event.at_ms):
+        held = one(view, "role_assignment", f"{role_id}/{account_id}", f"data.{field}")
+        if held["granted_ms"] <= event.at_ms:
+            return account
+    raise Refusal(
+        "not_in_circle",
+        f"data.{field}",
+        f"account {account_id} holds no role in circle {circle_id} at that time",
+    )
 
 
 def own(event: AppEvent, view: View, field: str) -> Value:
-    """The account that a field names; where a user acts, it is the user's. Raises Refusal (not_owner)."""
-    account = accounts.known(view, event.data[field], f"data.{field}")
+    """The account that a field names, not blocked; where a user acts, it is the user's. Raises Refusal."""
+    account = accounts.usable(view, event.data[field], f"data.{field}")
     if event.user_id and event.user_id != account["owner_id"]:
         raise Refusal("not_owner", "user_id", f"{event.user_id} does not own account {event.data[field]}")
     return account

@@ -1,7 +1,8 @@
 """Tensions, proposals, objections, decisions: how a circle decides by consent (S3, governance layer).
 
 A proposal is open until a decision closes it. Consent is the absence of objections: a decision by consent must take
-in every objection that was raised. Texts stay out, they may speak of persons: an event has the salted hash of each.
+in every objection that was raised. What answers another (a proposal to a tension, an objection, a decision) does not
+come before it, by event time. Texts stay out, they may speak of persons: an event has the salted hash of each.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Final
 
 from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Value, View, one
 from pipeline.domain.tokens.governance import in_circle
-from pipeline.domain.tokens.operational_terms import KEY, Wanted, checked, named, new
+from pipeline.domain.tokens.operational_terms import KEY, Wanted, checked, named, new, not_before
 
 OPEN: Final = "open"
 CONSENTED: Final = "consented"
@@ -40,6 +41,7 @@ def proposal_made(event: AppEvent, view: View) -> Decision:
             raise Refusal(
                 "illegal_transition", "data.tension_id", f"tension {tension_id} is {tension['status']}"
             )
+        not_before(event, tension, f"tension {tension_id}")
     more = {"tension_id": tension_id, "status": OPEN, "objections": [], "decision_id": None}
     return Decision([Change("proposal", event.key, {**proposal, **more})])
 
@@ -79,7 +81,9 @@ def decision_taken(event: AppEvent, view: View) -> Decision:
     closed = {**proposal, "status": data["outcome"], "decision_id": data["decision_id"]}
     changes = [Change("decision", data["decision_id"], decision), Change("proposal", event.key, closed)]
     for id in integrated:
-        changes.append(Change("objection", id, {**one(view, "objection", id, KEY), "integrated": True}))
+        objection = one(view, "objection", id, KEY)
+        not_before(event, objection, f"objection {id}")
+        changes.append(Change("objection", id, {**objection, "integrated": True}))
     tension_id = proposal["tension_id"]
     if data["outcome"] == CONSENTED and tension_id is not None:
         tension = one(view, "tension", tension_id, KEY)
@@ -88,10 +92,11 @@ def decision_taken(event: AppEvent, view: View) -> Decision:
 
 
 def open_proposal(event: AppEvent, view: View) -> Value:
-    """The event's proposal, while it is open. Raises Refusal."""
+    """The event's proposal, made by then and still open. Raises Refusal."""
     proposal = one(view, "proposal", event.key, KEY)
     if proposal["status"] != OPEN:
         raise Refusal("illegal_transition", KEY, f"proposal {event.key} is {proposal['status']}")
+    not_before(event, proposal, f"proposal {event.key}")
     return proposal
 
 

@@ -14,7 +14,16 @@ from typing import Final
 from pipeline.domain.applications.event import AppEvent, Change, Decision, Refusal, Value, View, one
 from pipeline.domain.tokens import accounts, money
 from pipeline.domain.tokens.governance import ACTING, acting, in_circle, own
-from pipeline.domain.tokens.operational_terms import KEY, checked, held, named, new, no_more, same_association
+from pipeline.domain.tokens.operational_terms import (
+    KEY,
+    checked,
+    held,
+    named,
+    new,
+    no_more,
+    not_before,
+    same_association,
+)
 from pipeline.domain.tokens.types import CONTRIB
 
 ACCEPTED: Final = "accepted"
@@ -48,7 +57,8 @@ def contribution_reviewed(event: AppEvent, view: View) -> Decision:
     if entry["status"] != OPEN:
         raise Refusal("illegal_transition", KEY, f"contribution {event.key} is {entry['status']}")
     reviewer = in_circle(event, view, entry["circle_id"], "reviewer")
-    contributor = accounts.known(view, entry["contributor"], KEY)
+    contributor = accounts.usable(view, entry["contributor"], KEY)
+    not_before(event, entry, f"contribution {event.key}")
     id, owner = f"{event.key}/{event.data['reviewer']}", reviewer["owner_id"]
     reviewers = entry.get("reviewers", [])  # an entry that a former release began names none
     if entry["contributor"] == event.data["reviewer"] or owner == contributor["owner_id"]:
@@ -96,7 +106,7 @@ def compensation_distributed(event: AppEvent, view: View) -> Decision:
     id, amount = data["distribution_id"], money.positive(data["amount"])
     new(view, "compensation_distribution", id, "data.distribution_id")
     acting(event, view, pool["circle_id"])
-    _at_home(accounts.known(view, data["contributor"], "data.contributor"), pool)
+    _at_home(accounts.usable(view, data["contributor"], "data.contributor"), pool)
     distributed = held(pool, "distributed")
     left = held(pool, "amount") - distributed
     no_more(amount, left, "over_pool", "data.amount", f"what is left of pool {event.key}")

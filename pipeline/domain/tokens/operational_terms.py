@@ -128,6 +128,12 @@ def new(view: View, kind: str, id: str, field: str = KEY) -> None:
         raise Refusal("already_exists", field, f"{kind.replace('_', ' ')} {id} is there already")
 
 
+def not_before(event: AppEvent, state: Value, what: str) -> None:
+    """Refuses what comes before the state that it speaks of, by event time (too_early)."""
+    if event.at_ms < state["at_ms"]:
+        raise Refusal("too_early", "at", f"{what} was not there yet at that time")
+
+
 def same_association(ours: Value, theirs: Value, field: str) -> None:
     """Refuses what belongs to two associations (other_association)."""
     if ours["association_id"] != theirs["association_id"]:

@@ -13,7 +13,7 @@ from pipeline.domain.applications.event import AppEvent, Change, Decision, Refus
 from pipeline.domain.tokens import accounts, money, types
 from pipeline.domain.tokens.accounts import Posting, credit_change, credit_of
 from pipeline.domain.tokens.economic_accounts import kyb_approved, with_status
-from pipeline.domain.tokens.economic_positions import KIND, with_end
+from pipeline.domain.tokens.economic_positions import KIND, ended, release, with_end
 from pipeline.domain.tokens.operational_terms import code
 
 SCORE_MAX: Final = 1000
@@ -113,7 +113,7 @@ def position_blocked(event: AppEvent, view: View) -> Decision:
 
 
 def position_unblocked(event: AppEvent, view: View) -> Decision:
-    """It moves again; an escrow whose end has come meanwhile ends now."""
+    """It moves again; an escrow whose end has come meanwhile ends now: all goes back to the account."""
     account, id = accounts.known(view, event.key), event.data["position_id"]
     if id is None:
         if account["status"] != accounts.BLOCKED:
@@ -125,8 +125,11 @@ def position_unblocked(event: AppEvent, view: View) -> Decision:
             "illegal_transition", "data.position_id", f"position {id} is {found['status']}, not blocked"
         )
     value = {**found, "status": "active", "reason": event.data["reason"], "updated_ms": event.at_ms}
-    if found["position_type"] == "escrow" and found["expires_ms"] is not None:
-        value = with_end(value, id.removeprefix("escrow:"), max(found["expires_ms"], event.at_ms + 1))
+    if found["position_type"] == "escrow":
+        escrow = id.removeprefix("escrow:")
+        if ended(found, event.reached_ms):
+            return release(event, view, value, escrow, money.units(found["amount"]), event.key)
+        value = with_end(value, escrow, found["expires_ms"])
     return Decision([Change(KIND, id, value)])
 
 
