@@ -662,8 +662,7 @@ class InternalGasCoverage(TypedDict):
 
     # User whose gas it is.
     payer_user_id: str
-    # Native coin of the chain that the gas is paid on: XRP, ETH, …; of an EVM chain whose coin is not known
-    # here the chain's own name, e.g. eip155:31337. Its book is offchain/gas:<currency>.
+    # Native coin of the chain that the gas is paid on: XRP, ETH, …. Its book is offchain/gas:<currency>.
     currency: str
     # What the transaction cost, in whole smallest units (drops, wei).
     gas_required: str

@@ -192,12 +192,14 @@ class TopicAudit:
             where, found = now.get(
                 (epoch, partition, first), (Range(epoch, topic, partition, first, first), "0:0")
             )
-            if found != digest and not (table.replaces and _count(found) < _count(digest)):
-                evidence = {
-                    "table": table.name,
-                    "what": "rows are not what they were when they were first audited",
-                }
-                yield of_range("seal", where, f"{topic} → {table.name}", digest, found, False, **evidence)
+            scope = f"{topic} → {table.name}"
+            if table.replaces and _count(found) < _count(digest):
+                # sealed anew: what is left is to stay as it is
+                kept = {"table": table.name, "columns": list(columns)}
+                yield of_range("seal", where, scope, found, found, True, **kept)
+            elif found != digest:
+                what = "rows are not what they were when they were last sealed"
+                yield of_range("seal", where, scope, digest, found, False, table=table.name, what=what)
 
     def _digests(
         self, topic: str, table: Audited, ranges: Sequence[Range], columns: Sequence[str]

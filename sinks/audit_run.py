@@ -94,6 +94,8 @@ def _unanswered(other: Result, one: Result) -> bool:
     """Is `other` a question without an answer that would have told of `one`?"""
     if other.ok is not None:
         return False
+    if other.check == "views" or one.check == "views":  # their names are no topics'
+        return (other.check, other.scope) == (one.check, one.scope)
     if other.check in _BOOKS:
         all_of_them = one.check in _BOOKS if other.scope == "books" else one.check == other.check == "legs"
         return all_of_them or (one.check == other.check and one.scope.startswith(other.scope))

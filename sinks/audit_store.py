@@ -95,11 +95,14 @@ def audited_to(ask: Callable[[str], Iterable[Mapping[str, Any]]]) -> dict[tuple[
 def seals(
     ask: Callable[[str], Iterable[Mapping[str, Any]]],
 ) -> dict[tuple[str, str, int, str, int], tuple[str, tuple[str, ...]]]:
-    """The first digest of every commit and table: (epoch, topic, partition, table, first) → (digest, columns)."""
+    """The last digest of every commit and table: (epoch, topic, partition, table, first) → (digest, columns).
+
+    There is a second where later messages replaced rows of a commit that was sealed.
+    """
     found = {}
     for row in ask(
-        "SELECT toString(epoch) AS epoch, scope, partition, first, argMin(a.expected, at) AS digest,"
-        f" argMin(JSONExtract(evidence, 'columns', 'Array(String)'), at) AS columns FROM {TABLE} AS a"
+        "SELECT toString(epoch) AS epoch, scope, partition, first, argMax(a.expected, at) AS digest,"
+        f" argMax(JSONExtract(evidence, 'columns', 'Array(String)'), at) AS columns FROM {TABLE} AS a"
         " WHERE check = 'seal' AND ok GROUP BY epoch, scope, partition, first SETTINGS final = 0"
     ):
         topic, _, table = str(row["scope"]).partition(" → ")

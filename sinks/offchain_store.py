@@ -148,13 +148,18 @@ class FlowStore:
 
     def learn(self, facts: Facts, transfers: Iterable[int], accounts: Iterable[AccountRef],
               closings: Iterable[AccountRef], paid_in: Iterable[AccountRef]) -> None:  # fmt: skip
-        """Fill facts: each kind is looked up at once."""
+        """Fill facts: each kind is looked up at once.
+
+        The account of who has paid in comes last: what an escrow that has ended meanwhile gave back is in it.
+        """
         facts.transfers.update(self.transfers(transfers))
         facts.accounts.update(self.accounts(accounts))
         for ref in closings:
             facts.closings[ref] = self.closing(ident(ref))
-        for ref in paid_in:
+        payers = list(paid_in)
+        for ref in payers:
             facts.paid_in[ref] = self.open_escrows(ident(ref))
+        facts.accounts.update(self.accounts(payers))
 
     def send(self, plans: Sequence[Plan]) -> list[list[Result]]:
         """Post chains in their order; per chain the engine's answers, one per move."""

@@ -271,12 +271,11 @@ def _event_status() -> JsonObject:
         "operationId": "event_status",
         "summary": "What became of an accepted event",
         "description": "Events of assets need no key, but for those of gas; others the read scope (`gas:read`, or the "
-        "domain's), or a key of the client and user that sent them. What may not be told is answered as if it were not "
-        "there.",
+        "domain's), or a key of the client and user that sent them.",
         "tags": ["events"],
         "security": [{"key": []}, {}],
         "parameters": [{"name": "event_id", "in": "path", "required": True, "schema": _ID}],
-        "responses": _answers({200: _json("What is known.", "EventStatus")}, 404, 422),
+        "responses": _answers({200: _json("What is known.", "EventStatus")}, 403, 404, 422),
     }
 
 

@@ -51,15 +51,19 @@ class Fate(NamedTuple):
     error: Mapping[str, str] | None = None  # of a refused one
     user: str = ""  # whose event it is
 
+    @property
+    def scope(self) -> str:
+        """The scope that reads it."""
+        return f"{'gas' if self.type in GAS else self.row.domain}:{READ}"
+
     def open_to(self, client: Client | None) -> bool:
         """Whether it may be told: to who has sent it (a user's key sends its user's alone), to scopes that read it."""
-        gas = self.type in GAS
-        if self.row.domain in OPEN_DOMAINS and not gas:
+        if self.row.domain in OPEN_DOMAINS and self.type not in GAS:
             return True
         if client is None:
             return False
         sent = client.id == self.client and client.user_id in ("", self.user)
-        return sent or client.may(f"{'gas' if gas else self.row.domain}:{READ}")
+        return sent or client.may(self.scope)
 
 
 class Submits(Protocol):
@@ -164,9 +168,12 @@ class EventRoutes:
             raise ApiError(
                 503, "unavailable", f"the journal can't be read: {error}", Retry_After="2"
             ) from None
-        if found is None or not found.open_to(current(request)):  # whether there is one is not told either
-            required(request)
+        if found is None:
+            if current(request) is None:  # whether there is one is not told either
+                required(request)
             raise ApiError(404, "unknown_event", "no such event was accepted here", "event_id")
+        if not found.open_to(current(request)):
+            required(request, found.scope)
         told = {"event_id": event_id, "topic": found.row.topic, "type": found.type, "status": found.status}
         return json_response(200, {**told, "error": found.error} if found.error else told)
 

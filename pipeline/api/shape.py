@@ -29,7 +29,7 @@ EVENT_BYTES_MAX: Final = (
     900_000  # encoded; a message is below topics.plan.MAX_MESSAGE_BYTES with all around it
 )
 KEY_CHARS_MAX: Final = 512  # of an idempotency key
-AHEAD_MS_MAX: Final = 300_000  # how far a user's event may lie in the future: clocks differ
+AHEAD_MS_MAX: Final = 300_000  # how far an event may lie in the future: clocks differ
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,8 @@ class Shape:
             "recorded_at": now_ms,
             row.payload: _within("data", self._payloads[row.payload], body.get("data", _NO_DATA)),
         }
+        if record["at"] > now_ms + AHEAD_MS_MAX:
+            raise FieldFault("at", "lies in the future")
         self._permit(client, record, service=row.service)
         event_id = record["event_id"] = self._row.id_prefix + event_hash(
             self._row.topic, client.id, key, client.user_id
@@ -121,7 +123,7 @@ class Shape:
         return Told(event_id, key, _digest(body), record)
 
     def _permit(self, client: Client, record: dict[str, Any], *, service: bool) -> None:
-        """S0's rule: a user's key sends that user's events, services all. Raises ApiError 403, FieldFault."""
+        """S0's rule: a user's key sends that user's events, services all. Raises ApiError 403."""
         if SERVICE in client.scopes:
             return
         if service:
@@ -132,8 +134,6 @@ class Shape:
             record["user_id"] = client.user_id
         elif record["user_id"] != client.user_id:
             raise ApiError(403, "forbidden", "this key may send only its own user's events", "user_id")
-        if record["at"] > record["recorded_at"] + AHEAD_MS_MAX:
-            raise FieldFault("at", "lies in the future")
 
     def entry(self, told: Told, judge: Callable[[AppEvent], None]) -> Entry:
         """The journal's row of an event, if `judge` lets it pass. Raises ApiError."""

@@ -59,7 +59,7 @@ _ROWS: Final = (
     AppType("PACK_CREATED", "pack_created", packs.pack_created, checks.pack_created),
     AppType("PACK_OPENED", "pack_opened", packs.pack_opened),
     AppType("BURNED", "burned", ownership.burned),
-    AppType("LISTED", "listed", market.listed, checks.priced, entry=entry.currency),
+    AppType("LISTED", "listed", market.listed, checks.priced),
     AppType("DELISTED", "delisted", market.delisted),
     AppType("SOLD", "sold", market.sold, checks.priced),
     AppType(
@@ -68,7 +68,7 @@ _ROWS: Final = (
         gas.gas_charge,
         checks.gas,
         service=True,
-        entry=entry.currency,
+        entry=entry.gas,
     ),
     AppType(
         "INTERNAL_GAS_COVERAGE",
@@ -76,7 +76,7 @@ _ROWS: Final = (
         gas.gas_coverage,
         checks.gas,
         service=True,
-        entry=entry.currency,
+        entry=entry.gas,
     ),
     AppType("ONCHAIN_SEND", "onchain_send", custody.onchain_send, checks.onchain, entry=entry.onchain_send),
     AppType("ONCHAIN_RECEIVE", "onchain_receive", custody.onchain_receive, checks.onchain),

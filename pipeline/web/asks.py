@@ -98,6 +98,15 @@ class Asks:
                 raise
             return None
 
+    async def named(self, text: str) -> tuple[str, Row | None]:
+        """(the asset that an address names, its state if an application has one of that very id): as it is written
+        where that is an application's id, else in the letters of keys."""
+        own = await self.state(text)
+        if own is not None:
+            return text, own
+        key = provenance.written(text)
+        return key, None if key == text else await self.state(key)
+
     async def bound(self, token: str) -> Row | None:
         """The application's asset that a token of a chain stands for."""
         rows = await self._rows(_BOUND, token=token)
@@ -154,7 +163,10 @@ class Asks:
 
     async def search(self, text: str) -> list[Found]:
         """What a text may mean: an asset, a token, an owner, a transaction."""
-        text = provenance.written(text)
+        key = provenance.written(text)
+        if key != text and (own := await self._asset_of(text)):
+            return own
+        text = key
         short = text.startswith(provenance.SHORT)
         named = None if short else chain_key(text)
         if named is not None:

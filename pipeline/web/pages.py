@@ -26,7 +26,6 @@ from pipeline.api.client import ApiError, Client, current
 from pipeline.api.keys import Keys
 from pipeline.api.read_models import ID_MAX
 from pipeline.api.reads import Reads, reads_gas
-from pipeline.reports.provenance import written
 from pipeline.web import gas, show
 from pipeline.web.asks import ROWS, SINGLE, Asks, chain_key
 
@@ -122,13 +121,12 @@ def _first_page(router: APIRouter, asks: Asks) -> None:
 def _assets(router: APIRouter, asks: Asks) -> None:
     @router.get("/assets/{asset:path}")
     async def asset_page(request: Request, asset: str) -> Response:
-        asset, skip, may = written(_text(asset, "asset")), _skip(request), reads_gas(request)
-        (rows, more), state, days, holder = await asyncio.gather(
-            asks.story(asset, skip, may),
-            asks.bound(asset) if chain_key(asset) else asks.state(asset),
-            asks.days(asset),
-            asks.holder(asset),
+        asset, skip, may = _text(asset, "asset"), _skip(request), reads_gas(request)
+        asset, own = await asks.named(asset)
+        (rows, more), bound, days, holder = await asyncio.gather(
+            asks.story(asset, skip, may), asks.bound(asset), asks.days(asset), asks.holder(asset)
         )
+        state = bound if own is None else own
         if not rows and state is None:
             raise ApiError(404, "unknown_asset", f"there is no asset {asset[:120]!r}", "asset")
         told = show.asset(asset, state, rows, days, skip, holder)
@@ -136,7 +134,8 @@ def _assets(router: APIRouter, asks: Asks) -> None:
 
     @router.get("/holders/{asset:path}")
     async def holders_page(request: Request, asset: str) -> Response:
-        asset, skip = written(_text(asset, "asset")), _skip(request)
+        asset, skip = _text(asset, "asset"), _skip(request)
+        asset, _ = await asks.named(asset)
         named = chain_key(asset)
         if named and named[1].startswith(SINGLE):
             return RedirectResponse(f"/assets/{quote(asset, safe='/:')}", 303, HEADERS)

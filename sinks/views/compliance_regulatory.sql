@@ -5,6 +5,7 @@
 -- open_at_end: positions neither released, cancelled nor expired by the last step that was taken up to the last day.
 -- held_at_end: what escrows held by the books: all funded - released - voided since the beginning, up to the last day.
 -- Below 0 where a release's own time lies before that of its funding, and the last day between them.
+-- Transfers of the books: codes 20 into an escrow, 21 out to the recipient, 22 back to the funder.
 -- Amounts are exact, in the currency's unit.
 -- from: first day (UTC). to: last day, included.
 -- Example: SELECT institution_id, currency, funded, released, held_at_end FROM compliance_regulatory(from = '2026-01-01', to = '2026-01-31')
@@ -43,13 +44,20 @@ LEFT JOIN (
   GROUP BY position_id
 ) AS s ON s.position_id = p.id
 LEFT JOIN (
-  WITH at >= toDateTime64({from:Date}, 3, 'UTC') AS within
+  WITH
+    t.time >= toDateTime64({from:Date}, 3, 'UTC') AS within,
+    toDecimal256(t.amount, 18) / transform(
+      replaceOne(toString(t.asset), 'offchain/', ''), ['USD', 'EUR', 'GBP', 'BTC', 'ETH', 'USDC', 'USDT'],
+      [100, 100, 100, 100000000, 1000000000000000000, 1000000, 1000000], 1
+    ) AS money
   SELECT
-    position_id, sumIf(amount, kind = 'ESCROW_LOCK' AND within) AS funded,
-    sumIf(amount, kind = 'ESCROW_RELEASE' AND within) AS released, sumIf(amount, kind = 'ESCROW_VOID' AND within) AS voided,
-    sumIf(amount, kind = 'ESCROW_LOCK') - sumIf(amount, kind IN ('ESCROW_RELEASE', 'ESCROW_VOID')) AS held
-  FROM compliance_transfers(from = toDate(0), to = {to:Date})
-  WHERE topic = 'positions.events.v1' AND position_id != ''
+    if(t.code = 20, t.credit_subject, t.debit_subject) AS position_id, sumIf(money, t.code = 20 AND within) AS funded,
+    sumIf(money, t.code = 21 AND within) AS released, sumIf(money, t.code = 22 AND within) AS voided,
+    sumIf(money, t.code = 20) - sumIf(money, t.code IN (21, 22)) AS held
+  FROM transfers AS t FINAL
+  WHERE t.chain_number = 0 AND t.status = 'posted' AND t.code IN (20, 21, 22)
+    AND startsWith(t.event_id, 'app:positions.events.v1:') AND match(t.asset, '^offchain/[^:]+$')
+    AND t.time < toDateTime64({to:Date} + 1, 3, 'UTC')
   GROUP BY position_id
 ) AS m ON m.position_id = p.id
 LEFT JOIN (

@@ -33,7 +33,15 @@ FROM (
 ) AS e
 LEFT JOIN positions AS p ON p.id = e.position_id
 LEFT JOIN (
-  SELECT event_id, amount FROM compliance_transfers(from = {from:Date}, to = {to:Date})
-  WHERE topic = 'positions.events.v1' AND kind = 'ESCROW_RELEASE'
+  SELECT
+    splitByChar(':', t.event_id)[-1] AS event_id,
+    toDecimal256(t.amount, 18) / transform(
+      replaceOne(toString(t.asset), 'offchain/', ''), ['USD', 'EUR', 'GBP', 'BTC', 'ETH', 'USDC', 'USDT'],
+      [100, 100, 100, 100000000, 1000000000000000000, 1000000, 1000000], 1
+    ) AS amount
+  FROM transfers AS t FINAL
+  WHERE t.chain_number = 0 AND t.status = 'posted' AND t.code = 21
+    AND startsWith(t.event_id, 'app:positions.events.v1:') AND match(t.asset, '^offchain/[^:]+$')
+    AND t.time >= toDateTime64({from:Date}, 3, 'UTC') AND t.time < toDateTime64({to:Date} + 1, 3, 'UTC')
 ) AS m ON m.event_id = e.event_id
 ORDER BY at, recorded_at, _offset

@@ -36,22 +36,33 @@ FROM (
   )
   UNION ALL
   SELECT
-    'offchain', one.1, concat('offchain/asset:', asset_id), one.2, 'asset_state_versions',
-    states[arrayLastIndex(state -> NOT has(state.2, one), states) + 1].3
+    'offchain', holder, concat('offchain/asset:', asset_id), argMax(amount, version), 'asset_state_versions',
+    argMax(at, version)
   FROM (
     SELECT
-      s.asset_id AS asset_id,
-      arraySort(groupArray((
-        s.version, multiIf(
-          s.burnt OR s.gone OR NOT s.minted, [],
-          empty(s.holdings), [(ifNull(s.owner_user_id, ''), '1')],
-          arrayZip(mapKeys(s.holdings), mapValues(s.holdings))
-        ), s.last_updated_at
-      ))) AS states
-    FROM asset_state_versions AS s
-    WHERE s.last_updated_at <= {time:DateTime64(3, 'UTC')}
-    GROUP BY asset_id
+      asset_id, version, at, arrayConcat(names_before, names) AS both, arrayConcat(units_before, units) AS both_units,
+      arrayFilter(
+        (one, seen, place) -> seen = 1 AND place > length(names_before),
+        arrayZip(both, both_units), arrayEnumerateUniq(both, both_units), arrayEnumerate(both)
+      ) AS gained,
+      arrayConcat(names, names_before) AS turned,
+      arrayFilter(
+        (one, seen, place) -> seen = 1 AND place > length(names), turned, arrayEnumerateUniq(turned), arrayEnumerate(turned)
+      ) AS lost,
+      arrayJoin(arrayConcat(gained, arrayMap(name -> (name, '0'), lost))) AS one, one.1 AS holder, one.2 AS amount
+    FROM (
+      SELECT
+        s.asset_id AS asset_id, s.version AS version, s.last_updated_at AS at,
+        multiIf(
+          s.burnt OR s.gone OR NOT s.minted, [], empty(s.holdings), [ifNull(s.owner_user_id, '')], mapKeys(s.holdings)
+        ) AS names,
+        multiIf(s.burnt OR s.gone OR NOT s.minted, [], empty(s.holdings), ['1'], mapValues(s.holdings)) AS units,
+        lagInFrame(names) OVER states AS names_before, lagInFrame(units) OVER states AS units_before
+      FROM asset_state_versions AS s
+      WHERE s.last_updated_at <= {time:DateTime64(3, 'UTC')}
+      WINDOW states AS (PARTITION BY s.asset_id ORDER BY s.version ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+    )
   )
-  ARRAY JOIN states[-1].2 AS one
+  GROUP BY asset_id, holder
 )
 WHERE holder != '' AND amount != '0'

@@ -321,10 +321,10 @@ def test_a_defect_is_one_line(world, capsys, way):
     ("event_id", "key", "status", "told"),
     [
         ("a" * 32, "", 200, "accepted"), ("b" * 32, "", 200, "refused"), ("c" * 32, "", 401, ""),
-        ("c" * 32, "slow", 404, ""), ("c" * 32, "acme", 200, "applied"), ("c" * 32, "reader", 200, "applied"),
-        ("d" * 32, "", 401, ""), ("d" * 32, "acme", 404, ""), ("e" * 32, "", 401, ""), ("e" * 32, "slow", 404, ""),
-        ("e" * 32, "reader", 404, ""), ("e" * 32, "gas", 200, "applied"), ("e" * 32, "acme", 200, "applied"),
-        ("f" * 32, "alice", 200, "applied"), ("f" * 32, "bob", 404, ""), ("f" * 32, "gas", 404, ""),
+        ("c" * 32, "slow", 403, ""), ("c" * 32, "acme", 200, "applied"), ("c" * 32, "reader", 200, "applied"),
+        ("d" * 32, "", 401, ""), ("d" * 32, "acme", 404, ""), ("e" * 32, "", 401, ""), ("e" * 32, "slow", 403, ""),
+        ("e" * 32, "reader", 403, ""), ("e" * 32, "gas", 200, "applied"), ("e" * 32, "acme", 200, "applied"),
+        ("f" * 32, "alice", 200, "applied"), ("f" * 32, "bob", 403, ""), ("f" * 32, "gas", 403, ""),
         ("led_" + "d" * 32, "acme", 404, ""), ("nix", "", 422, ""),
     ],
 )  # fmt: skip

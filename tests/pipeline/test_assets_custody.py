@@ -68,7 +68,6 @@ def test_an_old_deposit_that_nobody_claimed_makes_nobody_the_owner(story: Story,
     assert held(story) == (None, "onchain")
     old = {"tx_hash": TX[1]}
     assert story.refused("ONCHAIN_CANCELLED", "card", old, user_id="bob") == ("not_owner", "user_id")
-    story.does("ONCHAIN_CANCELLED", "card", old, user_id="ann")  # she has sent it in since
     assert receive(story, "ann", TX[3]) == []
     assert held(story) == ("ann", "managed")
 
@@ -98,7 +97,7 @@ def test_of_a_token_of_a_former_release_the_last_transaction_counts(story: Story
     story.seen(NFT, None, ANN, TX[0])
     story.seen(NFT, ANN, TREASURY, TX[1])
     for kind, id, field in (("token", NFT, "moved_tx"), ("observed", f"{NFT}|{TX[1]}", "before"),
-                            ("asset", "card", "unclaimed_units")):  # fmt: skip
+                            ("asset", "card", "fractioned_event_id")):  # fmt: skip
         state = story.fold.state(kind, id)
         assert state is not None
         story.fold.held[kind, id] = orjson.dumps({k: v for k, v in state.items() if k != field})
@@ -192,9 +191,7 @@ def test_a_deposit_is_its_senders_in_whatever_order_it_is_told(story: Story, ord
     for step in order:
         left[step]()
     card = story.state("card")
-    assert (card["holdings"], card["onchain_units"], card["unclaimed_units"]) == (
-        {"ann": "5", "bob": "5"}, "0", "0",
-    )  # fmt: skip
+    assert (card["holdings"], card["onchain_units"]) == ({"ann": "5", "bob": "5"}, "0")
     assert card["difference"] is None and all(
         one["user_id"] == "mal" for one in card["pending_units"].values()
     )
@@ -232,13 +229,81 @@ def test_units_are_not_credited_while_the_treasury_lacks_them(story: Story) -> N
     receive(story, "bob", TX[3], "5")
     assert story.seen(MPT, BOB, TREASURY, TX[3], "5") == ["custody_difference"]
     card = story.state("card")
-    assert (card["holdings"], card["unclaimed_units"]) == ({"ann": "5"}, "2")
+    assert card["holdings"] == {"ann": "5"}
     assert not card["pending_units"][TX[3]]["mismatch"]
     assert story.seen(MPT, STRANGER, TREASURY, TX[4], "3") == []
     card = story.state("card")
-    assert (card["holdings"], card["onchain_units"], card["unclaimed_units"]) == (
-        {"ann": "5", "bob": "5"}, "0", "0",
-    )  # fmt: skip
+    assert (card["holdings"], card["onchain_units"]) == ({"ann": "5", "bob": "5"}, "0")
+
+
+def test_what_was_sent_back_is_not_claimed_at_anothers_cost(story: Story) -> None:
+    """Bob's deposit is sent back to him without a request; he pays mal with it, who brings it in: it is mal's."""
+    split(story)
+    story.seen(MPT, BOB, TREASURY, TX[2], "5")
+    story.seen(MPT, TREASURY, BOB, TX[3], "5")
+    receive(story, "bob", TX[2], "5")
+    story.seen(MPT, BOB, MAL, TX[4], "5")
+    story.seen(MPT, MAL, TREASURY, TX[5], "5")
+    assert story.state("card")["holdings"] == {"ann": "5"}
+    receive(story, "mal", TX[5], "5")
+    assert story.state("card")["holdings"] == {"ann": "5", "mal": "5"}
+
+
+def test_an_address_that_is_registered_late_is_owed_what_it_brought(story: Story) -> None:
+    split(story, outside=STRANGER)
+    story.seen(MPT, STRANGER, TREASURY, TX[2], "5")
+    story.does("USER_REGISTERED", "late", {"addresses": [STRANGER]})
+    receive(story, "late", TX[2], "5")
+    assert story.state("card")["holdings"] == {"ann": "5", "late": "5"}
+
+
+def test_fractions_that_are_told_after_the_chain_end_alike(story: Story) -> None:
+    story.seen(MPT, ISSUER, TREASURY, TX[0], "10")
+    by_chain(story)
+    story.asset("card", MPT)
+    story.does("FRACTIONED", "card", {"fraction_count": 10}, user_id="ann")
+    send(story, "ann", BOB, TX[1], "5")
+    receive(story, "bob", TX[2], "5")
+    assert story.state("card")["holdings"] == {"ann": "5", "bob": "5"}
+
+
+def test_whoever_names_anothers_deposit_first_makes_way_once_the_chain_tells(story: Story) -> None:
+    split(story)
+    receive(story, "mal", TX[2], "5")
+    mine = {"to_user_id": "bob", "tx_hash": TX[2], "units": "5"}
+    assert story.refused("ONCHAIN_RECEIVE", "card", mine, user_id="bob")[0] == "illegal_transition"
+    assert story.seen(MPT, BOB, TREASURY, TX[2], "5") == ["onchain_mismatch", "custody_difference"]
+    receive(story, "bob", TX[2], "5")
+    assert story.state("card")["holdings"] == {"ann": "5", "bob": "5"}
+    assert story.state("card")["pending_units"] == {}
+
+
+@pytest.mark.parametrize("chain_first", [False, True])
+@pytest.mark.parametrize("inward", [False, True])
+def test_what_comes_after_the_whole_changes_nothing(story: Story, chain_first: bool, inward: bool) -> None:
+    """All of an MPT came in (went out); a unit that is issued (redeemed) later makes no other order of it."""
+    story.asset("card", MPT, *(("onchain", None) if inward else ()))
+    story.seen(MPT, ISSUER, ANN if inward else TREASURY, TX[0], "100")
+    moved = (ANN, TREASURY) if inward else (TREASURY, BOB)
+    asked = (lambda: receive(story, "ann", TX[1])) if inward else (lambda: send(story, "ann", BOB, TX[1]))
+    if not chain_first:
+        asked()
+    story.seen(MPT, *moved, TX[1], "100")
+    story.seen(MPT, *((ISSUER, TREASURY) if inward else (BOB, ISSUER)), TX[2], "1")
+    if chain_first:
+        asked()
+    assert held(story)[1] == ("managed" if inward else "onchain")
+
+
+def test_who_holds_all_units_merges_whatever_others_claim(story: Story) -> None:
+    story.asset("card", MPT)
+    story.seen(MPT, ISSUER, TREASURY, TX[0], "10")
+    story.seen(MPT, ISSUER, MAL, TX[6], "5")
+    story.does("FRACTIONED", "card", {"fraction_count": 10}, user_id="ann")
+    story.seen(MPT, MAL, TREASURY, TX[7], "5")
+    receive(story, "mal", TX[7], "5")
+    assert story.does("MERGED", "card", {}, user_id="ann") == ["onchain_mismatch"]
+    assert held(story) == ("ann", "managed")
 
 
 def test_claims_of_others_that_wait_keep_nobody_from_his(
@@ -309,7 +374,10 @@ def test_what_nobody_owns_goes_nowhere(story: Story) -> None:
         ("FRACTIONED", {"fraction_count": 3}), ("BURNED", {}),
     ]  # fmt: skip
     for type, data in moves:
-        assert story.refused(type, "card", data) == ("illegal_transition", "type"), type
+        by = "bob" if type == "TRANSFERRED" else ""
+        assert story.refused(type, "card", data, user_id=by) == ("illegal_transition", "type"), type
+    story.does("TRANSFERRED", "card", {"to_user_id": "bob"})  # by a service, that knows
+    assert held(story) == ("bob", "managed")
 
 
 def test_an_owner_who_burns_his_pack_keeps_what_was_in_it(story: Story) -> None:

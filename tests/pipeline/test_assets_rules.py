@@ -327,9 +327,6 @@ REAL = f"{CHAIN}/rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
     ("INTERNAL_GAS_CHARGE", "card", {**GAS, "currency": "xrp"}, "data.currency"),
     ("INTERNAL_GAS_COVERAGE", "card", {**COVERED, "currency": "Xrp"}, "data.currency"),
     ("INTERNAL_GAS_COVERAGE", "card", COVERED, None),
-    ("LISTED", "card", {"price": "1", "currency": "usd"}, "data.currency"),
-    ("LISTED", "card", {"price": "1", "currency": "sFIAT"}, None),
-    ("LISTED", "card", {"price": "1", "currency": "USD.rhub8VRN55s94qWKDv6jmDy1pUykJzF3wq"}, None),
 ])  # fmt: skip
 def test_what_is_asked_where_an_event_comes_in(
     type: str, key: str, data: dict[str, Any], field: str | None

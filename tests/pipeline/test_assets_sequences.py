@@ -411,12 +411,11 @@ def check_custody(world: World, place: int, was: dict[str, Any], data: dict[str,
             world.received += 1
             assert held <= int(found["units"]), "units were credited that are not in the treasury"
         at_treasury = found["units"] != "0"
-        kept = int(asset["unclaimed_units"])
-        assert 0 <= kept <= int(asset["onchain_units"])
     changed = (was["custody_type"], asset["custody_type"])
     if changed == ("onchain", "managed"):
         world.received += 1
-        assert world.arrived[place] == (was["pending"] or data)["tx_hash"], "an old deposit made an owner"
+        named = data if data.get("tx_hash") and "to_user_id" in data else was["pending"]
+        assert world.arrived[place] == named["tx_hash"], "an old deposit made an owner"
         assert at_treasury
         if place == 2:
             moves = (world.fold.state("observed", f"{token(2, world.code)}|{world.arrived[2]}") or {})[

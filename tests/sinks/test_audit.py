@@ -407,6 +407,30 @@ def test_a_row_that_nothing_replaces_any_more(scene: AuditWorld, draw: random.Ra
     assert found.keys() == LASTING[topic].keys()
 
 
+def test_what_is_left_of_a_replaced_commit_is_sealed_anew(scene: AuditWorld) -> None:
+    store = AuditStore(scene.place)
+    store.open()
+    store.keep(scene.audit(VERDICTS))
+    first, last = next(one for one in commits(scene, VERDICTS) if one[1] > one[0])
+    with scene.damaged("verdicts"):
+        places = scene.rows(
+            f"SELECT _offset FROM verdicts WHERE _offset BETWEEN {first} AND {last} ORDER BY 1"
+        )
+        gone, left = (places[at]["_offset"] for at in (0, -1))
+        scene.do(f"ALTER TABLE verdicts DELETE WHERE _offset = {gone} {WAIT}")
+        for _ in range(2):
+            with asking(scene.place, WIDE) as ask:
+                scene.sealed = seals(ask)
+            told = scene.audit(VERDICTS)
+            assert not [one for one in told.findings if one.check == "seal"]
+            store.keep(told)
+        scene.do(f"ALTER TABLE verdicts UPDATE outcome = 'unproven' WHERE _offset = {left} {WAIT}")
+        found = [one for one in scene.audit(VERDICTS).findings if one.check == "seal"]
+    scene.sealed = {}
+    scene.do("DROP TABLE audits SYNC")
+    assert [one.evidence["table"] for one in found] == ["verdicts"] and gone != left
+
+
 def test_a_replaced_view(scene: AuditWorld) -> None:
     """Its text is not this release's; one that another release made can't be judged."""
     made = scene.one("SELECT create_table_query AS q FROM system.tables WHERE name = 'gas_daily'")["q"]

@@ -103,6 +103,15 @@ def test_a_question_without_an_answer_mends_nothing(turns: Turns) -> None:
     assert turns.once(Told((), ()), True)[0] == 0
 
 
+def test_a_view_that_is_not_looked_at_says_nothing_of_a_topic() -> None:
+    """The view `positions` begins like the topic positions.events.v1."""
+    where = Range("e", "positions.events.v1", 0, 0, 9)
+    told = Told((where,), (unlooked("views", "positions", "another release made it"),))
+    assert told.looked_at(of(where, False))
+    assert not told.looked_at(Result("views", "positions", "this release's", "another view", False))
+    assert told.looked_at(Result("views", "gas_daily", "this release's", "another view", False))
+
+
 def test_a_cut_range_mends_nothing_beyond_it(turns: Turns) -> None:
     turns.once(part(A, False))
     assert turns.once(Told((A._replace(last=2),), (), left=True)) == (1, 0)

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.catalog.assets import ASSETS as CATALOG
 from pipeline.domain.assets.figures import GAS
+from pipeline.domain.positions import lifecycle
 from pipeline.reports import compliance
 from pipeline.reports.question import period
 from schemas.loader import by_topic
@@ -332,8 +333,9 @@ def test_the_trail_holds_what_it_can_of_every_event(scene: World) -> None:
     assert all(name in view.doc for name in set(CATALOG.types) - kinds)
 
 
-def test_steps_whose_times_go_back(scene: World) -> None:
+def test_steps_whose_times_go_back(scene: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """They stand as they were taken; what was released, and what is held, the books say, whatever the event names."""
+    monkeypatch.setattr(lifecycle, "in_order", lambda *_: None)  # as a former release took them
     made = {"institution_id": "bank", "asset_id": "project", "holder_reference": "carl", "holder_region": "US",
             "currency": "USD", "amount": "7.00"}  # fmt: skip
 
@@ -390,3 +392,30 @@ def test_since_when_a_holder_has_it(scene: World) -> None:
         ("alice", "10"), ("bob", "20"), ("alice", "30"), ("bob", "35"), ("bob", "35"),
     ]  # fmt: skip
     assert held(59, "offchain/asset:art-1") == [("alice", "750", "16"), ("bob", "250", "16")]
+
+
+def test_reports_of_a_day_join_no_other_money() -> None:
+    """They read the escrows' transfers by themselves: compliance_transfers joins every event of its period."""
+    texts = {view.name: view.select for view in views()}
+    for name in ("compliance_regulatory", "compliance_state_changes"):
+        assert (
+            "compliance_transfers" not in texts[name]
+            and "startsWith(t.event_id, 'app:positions." in texts[name]
+        )
+
+
+def test_many_holders_over_many_states(scene: World) -> None:
+    """No copy of all states for each holder; who lost his units has nothing, who got them again has them since."""
+    scene.history._client.command(
+        "INSERT INTO asset_state_versions (asset_id, version, minted, holdings, last_updated_at) SELECT 'many', number,"
+        " true, mapFromArrays(arrayMap(i -> concat('u', toString(i)), held), arrayMap(i -> '10', held)),"
+        " toDateTime64('2026-01-05 12:00:00', 3, 'UTC') + number FROM (SELECT number,"
+        " arrayFilter(i -> i >= 300 OR i != number % 300, range(600)) AS held FROM numbers(600))"
+    )
+    sql = (
+        "SELECT count() AS n, countIf(holder = 'u299') AS gone, toString(anyIf(since, holder = 'u5')) AS u5,"
+        " toString(anyIf(since, holder = 'u400')) AS u400 FROM holdings_at(time = '2026-01-05 13:00:00')"
+        " WHERE asset = 'offchain/asset:many' SETTINGS max_memory_usage = 250000000, max_threads = 1"
+    )
+    (row,) = scene.rows(sql)
+    assert row == {"n": 599, "gone": 0, "u5": "2026-01-05 12:05:06.000", "u400": "2026-01-05 12:00:00.000"}

@@ -220,6 +220,23 @@ def test_a_story_is_asked_for_few_at_once():
     assert under_way == [0, HEAVY_MAX]
 
 
+def test_an_applications_id_stands_as_it_is_written():
+    """It may look like a chain's name in other letters; what no application has is written as keys are."""
+    mine = {f"nft:{'ab' * 32}", f"eip155:1/erc721:0x{'Ab' * 20}/5"}
+
+    class Assets:
+        async def asset(self, id):
+            if id not in mine:
+                raise ApiError(404, "unknown_asset", "no", "asset")
+            return {"title": id}
+
+    asks = Asks(SimpleNamespace(assets=Assets()))
+    for name in mine:
+        assert asyncio.run(asks.named(name)) == (name, {"title": name})
+        assert [one.path for one in asyncio.run(asks.search(name))] == [f"assets/{name}"]
+    assert asyncio.run(asks.named(f"xrpl:0/nft:{'ab' * 32}")) == (f"xrpl:0/nft:{'AB' * 32}", None)
+
+
 def test_sums_are_exact():
     wei = {"required": str(3 * 10**30), "paid_by_treasury": str(10**30), "transactions": 1}
     assert gas.covered(wei) == "33.33 %"

@@ -2,9 +2,9 @@
 
 A deposit is a move from outside to a treasury. Old ones that nobody has claimed are all over the chain, so that there
 was one is no proof of a claim. Of a whole token only the last one counts, and only while the token is still there. Of
-units, deposits back as much as they have brought beyond what the treasuries lacked just then, each its own claim:
-`unclaimed_units` of the asset is kept for those that nobody has claimed yet. What a treasury has lost is so never made
-good at the cost of him who brings units in next.
+units, an account is kept of each address outside: what it has brought in and what it was sent, as the chain tells it,
+less and plus what requests have done of that. What an address is owed so is never more than what it brought and did
+not get back, in whatever order chain and requests are told; an asset begins with nothing owed when it is FRACTIONED.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline.domain.applications.event import Value
-from pipeline.domain.assets.checks import issuer_of
+from pipeline.domain.assets.checks import fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
-from pipeline.domain.assets.state import treasuries, user_at
+from pipeline.domain.assets.state import treasuries
 
 STEPS_MAX: Final = 256  # back over moves between treasuries, to the one that came in
 
@@ -25,22 +25,24 @@ def units_at(draft: Draft, token: str, address: str | None) -> int:
     return int(found["units"]) if found else 0
 
 
-def circulating(draft: Draft, asset: Value) -> int:
-    """Units of an asset's MPT that are out of the issuer's hands."""
-    token = draft.get("token", asset["token"])
-    return int(token["circulating"]) if token else 0
-
-
 def outside(draft: Draft, asset: Value) -> int:
     """Units of an asset's MPT that circulate and are at no treasury."""
-    issuer = issuer_of(asset["token"])  # what stands against it is nobody's holding
-    ours = [one for one in treasuries(draft, asset) if one != issuer]
-    return circulating(draft, asset) - sum(units_at(draft, asset["token"], one) for one in ours)
+    token, issuer = draft.get("token", asset["token"]), issuer_of(asset["token"])
+    ours = [
+        one for one in treasuries(draft, asset) if one != issuer
+    ]  # what stands against it is nobody's holding
+    circulating = int(token["circulating"]) if token else 0
+    return circulating - sum(units_at(draft, asset["token"], one) for one in ours)
+
+
+def free(draft: Draft, asset: Value) -> int:
+    """Units at the treasuries beyond what users hold there; below 0: they are missing."""
+    return int(asset["onchain_units"]) - outside(draft, asset)
 
 
 def arrival(draft: Draft, asset: Value) -> tuple[str, Value] | None:
-    """The move by which a token that is at a treasury last came from outside, with its transaction; None: it left
-    again, or nobody has told."""
+    """The move by which a token that is at a treasury last came from outside, all of it, with its transaction; None: it
+    left again, or nobody has told."""
     ours, token = treasuries(draft, asset), draft.get("token", asset["token"])
     tx_hash = moved_by(token) if token else ""
     for _ in range(STEPS_MAX):
@@ -49,8 +51,10 @@ def arrival(draft: Draft, asset: Value) -> tuple[str, Value] | None:
             return None
         for move in reversed(seen["moves"]):
             came, left = move["to"] in ours, move["from"] in ours
-            if came != left:
-                return (tx_hash, move) if came else None
+            if left and not came:
+                return None
+            if came and not left and (move.get("whole") or not fungible(asset["token"])):
+                return tx_hash, move
         tx_hash = seen.get("before", "")
     return None
 
@@ -60,22 +64,31 @@ def moved_by(token: Value) -> str:
     return str(token.get("moved_tx", token["tx_hash"]))  # a former release kept the last one that touched it
 
 
-def backing(draft: Draft, asset: Value, move: Value) -> str | None:
-    """How many units of a move, which the token's state has in it, back a claim; None: no units were out then."""
+def owed(draft: Draft, asset_id: str, address: str) -> int:
+    """Units of a fractioned asset that an address has brought in and got neither credited nor back."""
+    found = draft.get("owed", _account(draft, asset_id, address))
+    return int(found["units"]) if found else 0
+
+
+def owe(draft: Draft, asset_id: str, address: str, units: int) -> None:
+    """So many more (or fewer) are owed to an address."""
+    after = {"units": str(owed(draft, asset_id, address) + units)}
+    draft.put("owed", _account(draft, asset_id, address), after)
+
+
+def _account(draft: Draft, asset_id: str, address: str) -> str:
+    split = draft.held(asset_id).get("fractioned_event_id") or ""  # a former release did not note it
+    return f"{asset_id}|{split}|{address}"
+
+
+def crossed(draft: Draft, asset_id: str, move: Value) -> None:
+    """A move of units as the chain tells it: to the account of whoever is outside."""
+    asset = draft.held(asset_id)
     if asset["burnt"] or asset["fraction_count"] == 1:
-        return None
-    ours = treasuries(draft, asset)
-    inward = move["to"] in ours and move["from"] not in (*ours, issuer_of(asset["token"]))
-    if not inward or user_at(draft, move["from"]) is None:
-        return "0"  # brought by nobody who is known: it makes good what is missing
-    return str(max(0, min(int(move["amount"]), free(draft, asset))))
-
-
-def free(draft: Draft, asset: Value) -> int:
-    """Units at the treasuries beyond what users hold there and what is kept for claims; below 0: they are missing."""
-    return int(asset["onchain_units"]) - outside(draft, asset) - unclaimed(asset)
-
-
-def unclaimed(asset: Value) -> int:
-    """Units that were brought in and wait for their claims."""
-    return int(asset.get("unclaimed_units", "0"))  # a former release counted none
+        return
+    ours, issuer = treasuries(draft, asset), issuer_of(asset["token"])
+    came, left = move["to"] in ours, move["from"] in ours
+    if came and not left and move["from"] not in (None, issuer):
+        owe(draft, asset_id, move["from"], int(move["amount"]))
+    if left and not came and move["to"] not in (None, issuer):
+        owe(draft, asset_id, move["to"], -int(move["amount"]))

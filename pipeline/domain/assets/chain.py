@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pipeline.domain.applications.event import AppEvent, Decision, Value, View
-from pipeline.domain.assets.border import backing, moved_by, outside, unclaimed, units_at
+from pipeline.domain.assets.border import crossed, moved_by, outside, units_at
 from pipeline.domain.assets.checks import chain_of, fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.gas import treasury_paid
@@ -56,7 +56,8 @@ def _token_observed(draft: Draft) -> None:
         fact = {"holder": data["to_address"], "burnt": data["to_address"] is None}
     if fact or fungible(token):
         fact |= {"tx_hash": data["tx_hash"], "chain": data["chain"], "block": data["block"], "place": place}
-        fact["moved_tx"] = data["tx_hash"] if _is_move(data) else moved_by(known)
+        moved = _is_move(data) and data["from_address"] != data["to_address"]  # a new URI moves nothing
+        fact["moved_tx"] = data["tx_hash"] if moved else moved_by(known)
     draft.put("token", token, {**known, **fact})
     _note(draft, token, known)
     if known["asset_id"] is not None:
@@ -64,7 +65,7 @@ def _token_observed(draft: Draft) -> None:
 
 
 def _is_move(data: Mapping[str, Any]) -> bool:
-    """Something of the token went from one to another, in a transaction that can be named."""
+    """Something of the token went somewhere, in a transaction that can be named."""
     return bool(data["tx_hash"]) and data["action"] not in ("issued", "changed")
 
 
@@ -80,19 +81,12 @@ def _note(draft: Draft, token: str, known: Value) -> None:
     move = {"from": data["from_address"], "to": data["to_address"], "amount": data["amount"], "used_by": None,
             "block": data["block"]}  # fmt: skip
     if fungible(token):
-        move["backed"] = _back(draft, known["asset_id"], move)
+        after = draft.get("token", token) or known
+        redeemed = int(data["amount"]) if data["to_address"] == issuer_of(token) else 0  # circulates no more
+        move["whole"] = int(data["amount"]) == int(after["circulating"]) + redeemed
+        if known["asset_id"] is not None:
+            crossed(draft, known["asset_id"], move)
     draft.put("observed", id, {**seen, "moves": [*seen["moves"], move]})
-
-
-def _back(draft: Draft, asset_id: str | None, move: Value) -> str | None:
-    """How many units of a move back a claim; they are kept for it."""
-    if asset_id is None:
-        return None
-    asset = draft.held(asset_id)
-    backed = backing(draft, asset, move)
-    if int(backed or 0):
-        draft.update(asset_id, unclaimed_units=str(unclaimed(asset) + int(backed or 0)))
-    return backed
 
 
 def _units_observed(draft: Draft, token: str, known: Value) -> Value:
@@ -149,7 +143,7 @@ def reconcile(draft: Draft, asset_id: str) -> None:
 def _burnt(draft: Draft, asset_id: str, token: Value) -> None:
     """Burnt on the chain without the application's asking: burnt; a managed asset's owner still has a claim."""
     asset = draft.held(asset_id)
-    forget_pending(draft, asset_id)
+    forget_pending(draft, asset_id, "the token was burnt by another transaction")
     take_out(draft, asset_id)
     if asset["contents"] and asset["owner_user_id"] is None:
         draft.alert(

@@ -32,7 +32,7 @@ from pipeline.domain.assets.state import (
     whole,
 )
 
-PENDING_MAX = 1000  # requests of units that one asset waits for, but for everybody's first
+PENDING_MAX = 1000  # requests of units that one asset waits for; as many again of users who have no other
 OF_ONE_MAX = 100  # of these of one user
 
 
@@ -68,6 +68,9 @@ def onchain_receive(event: AppEvent, view: View) -> Decision:
     to_user = draft.user(data["to_user_id"], "data.to_user_id")
     waiting = new_pending(draft, tx_hash, to_user, None, units)
     if units is None:
+        if asset["pending"] is not None and asset["pending"]["mismatch"]:  # it was told, and makes way
+            drop_pending(draft, event.key, asset["pending"])
+            asset = draft.held(event.key)
         whole(asset)
         if asset["custody_type"] != "onchain":
             raise illegal("the asset is in custody of the application already")
@@ -149,10 +152,11 @@ def _wait(draft: Draft, waiting: Value) -> None:
     asset_id = draft.event.key
     if waiting["units"] is not None:
         others = draft.held(asset_id)["pending_units"]
-        if waiting["tx_hash"] in others:
+        squat = others.get(waiting["tx_hash"])
+        if squat is not None and not squat["mismatch"]:
             raise illegal(f"{waiting['tx_hash']} is waited for already", "data.tx_hash")
         own = sum(one["user_id"] == waiting["user_id"] for one in others.values())
-        if own >= OF_ONE_MAX or (own and len(others) >= PENDING_MAX):
+        if own >= OF_ONE_MAX or len(others) >= (PENDING_MAX if own else 2 * PENDING_MAX):
             raise Refusal(
                 "too_many",
                 "data.tx_hash",

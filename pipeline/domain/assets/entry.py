@@ -1,4 +1,4 @@
-"""What is asked of S0's events where they come in: ids that can be read, addresses that are some, currencies in one
+"""What is asked of S0's events where they come in: ids that can be read, addresses that are some, coins in one
 spelling. See pipeline.domain.applications.entry. Pure.
 """
 
@@ -11,10 +11,9 @@ from pipeline.domain.applications.apps import chain_address
 from pipeline.domain.applications.entry import new_id
 from pipeline.domain.applications.event import AppEvent, Refusal
 from pipeline.domain.assets.checks import bad
-from pipeline.domain.positions.money import SCALES
 
 _NEW_ID: Final = new_id("asset_id")
-_CODE: Final = re.compile(r"[A-Z0-9][A-Z0-9_-]*(?:[.:].+)?|eip155:[a-z0-9-]+")
+_COIN: Final = re.compile(r"[A-Z0-9][A-Z0-9_-]*(?:[.:].+)?")
 
 
 def user_registered(event: AppEvent) -> None:
@@ -44,13 +43,11 @@ def onchain_send(event: AppEvent) -> None:
     _address(event.data["to_address"], "data.to_address")
 
 
-def currency(event: AppEvent) -> None:
-    """A currency's code in its one spelling: XRP, never xrp; S1's names as they are. Raises Refusal."""
-    value = event.data["currency"]
-    if value not in SCALES and not _CODE.fullmatch(value):
-        raise bad(
-            "data.currency", value, "a currency's code in capital letters, e.g. USD or XRP", "bad_currency"
-        )
+def gas(event: AppEvent) -> None:
+    """A coin in its one spelling, for it names a book: XRP, never xrp. Raises Refusal."""
+    coin = event.data["currency"]
+    if not _COIN.fullmatch(coin):
+        raise bad("data.currency", coin, "a coin's code in capital letters, e.g. XRP or ETH", "bad_currency")
 
 
 def _addresses(data: Any, name: str) -> None:

@@ -11,12 +11,13 @@ from pipeline.domain.applications.event import AppEvent, Decision, Refusal, Valu
 from pipeline.domain.assets import checks
 from pipeline.domain.assets.books import all_units, user_units
 from pipeline.domain.assets.draft import Draft, illegal
-from pipeline.domain.assets.pending import locked, moved
+from pipeline.domain.assets.pending import SEND, forget_pending, locked, moved, waiting_units
 from pipeline.domain.assets.registry import bind_token
 from pipeline.domain.assets.state import (
     acting,
     alive,
     asset_of,
+    in_custody,
     loose,
     managed,
     set_owner,
@@ -75,7 +76,7 @@ def transferred(event: AppEvent, view: View) -> Decision:
     to_user = draft.user(data["to_user_id"], "data.to_user_id")
     if units is None:
         whole(asset)
-        managed(asset)
+        (managed if event.user_id else in_custody)(asset)  # a service gives what is nobody's an owner
         acting(draft, asset["owner_user_id"])
         if data["from_user_id"] not in (None, asset["owner_user_id"]):
             raise Refusal("not_owner", "data.from_user_id", f"the asset is {asset['owner_user_id']}'s")
@@ -115,7 +116,10 @@ def fractioned(event: AppEvent, view: View) -> Decision:
     if asset["contents"]:
         raise illegal("there is something in it; PACK_OPENED takes it out")
     draft.move(all_units(event.key), user_units(event.key, owner), count, TransferCode.DEPOSIT)
-    draft.update(event.key, owner_user_id=None, fraction_count=count, holdings={owner: str(count)})
+    holdings = {owner: str(count)}
+    draft.update(
+        event.key, owner_user_id=None, fraction_count=count, holdings=holdings, fractioned_event_id=event.id
+    )
     return draft.decision()
 
 
@@ -127,14 +131,16 @@ def merged(event: AppEvent, view: View) -> Decision:
     count = asset["fraction_count"]
     if count == 1:
         raise illegal("the asset is in one piece")
-    if asset["pending_units"]:
-        raise illegal("units of it are on their way to or from the chain")
+    if waiting_units(asset, SEND) or int(asset["onchain_units"]):
+        raise illegal("units of it are on the chain, or on their way there")
     owner = next((user for user, held in asset["holdings"].items() if int(held) == count), None)
     if owner is None:
         raise illegal(f"nobody holds all {count} units")
     acting(draft, owner)
     draft.move(user_units(event.key, owner), all_units(event.key), count, TransferCode.WITHDRAWAL)
-    draft.update(event.key, owner_user_id=owner, fraction_count=1, holdings={}, fraction_listings={})
+    forget_pending(draft, event.key, "the asset was merged: no units of it are on the chain")
+    made_whole = {"fraction_count": 1, "holdings": {}, "fraction_listings": {}, "fractioned_event_id": None}
+    draft.update(event.key, owner_user_id=owner, **made_whole)
     return draft.decision()
 
 

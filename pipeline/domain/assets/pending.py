@@ -12,7 +12,7 @@ from __future__ import annotations
 from pipeline.domain.account import TransferCode
 from pipeline.domain.applications.event import Value
 from pipeline.domain.assets.books import chain_units, user_units
-from pipeline.domain.assets.border import arrival, circulating, free, outside, unclaimed
+from pipeline.domain.assets.border import arrival, free, outside, owe, owed
 from pipeline.domain.assets.checks import fungible, issuer_of
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.state import set_owner, treasuries, user_at
@@ -55,7 +55,7 @@ def complete(draft: Draft, asset_id: str) -> None:
         place = found(draft, asset, waiting)
         if place is None:
             _mismatch(draft, asset_id, waiting, seen["moves"])
-        elif _covered(draft, asset, waiting, seen["moves"][place]):
+        elif _covered(draft, asset_id, waiting, seen["moves"][place]):
             _use(draft, asset_id, waiting, place)
             _done(draft, asset_id, waiting)
 
@@ -83,42 +83,44 @@ def _is_it(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
         return _whole_is_it(draft, asset, waiting, move)
     if move["amount"] != waiting["units"]:
         return False
-    if waiting["type"] == SEND:
-        return move["from"] in (*ours, issuer_of(asset["token"]))
-    return move.get("backed", "0") is not None
+    return waiting["type"] == RECEIVE or move["from"] in (*ours, issuer_of(asset["token"]))
 
 
 def _whole_is_it(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
     """All of the token was moved, and is still on the side of the border to which the move brought it."""
-    token, received = asset["token"], waiting["type"] == RECEIVE
-    if fungible(token):
-        redeemed = int(move["amount"]) if move["to"] == issuer_of(token) else 0  # no longer in circulation
-        there, all_of_it = outside(draft, asset), circulating(draft, asset)
-        if int(move["amount"]) != all_of_it + redeemed or there != (0 if received else all_of_it):
+    received = waiting["type"] == RECEIVE
+    if fungible(asset["token"]):
+        if not move.get("whole") or received != (outside(draft, asset) == 0):
             return False
     elif (asset["onchain_holder"] in treasuries(draft, asset)) != received:
         return False
     return not received or arrival(draft, asset) == (waiting["tx_hash"], move)
 
 
-def _covered(draft: Draft, asset: Value, waiting: Value, move: Value) -> bool:
-    """The treasuries hold what is asked for, and not for others."""
+def _covered(draft: Draft, asset_id: str, waiting: Value, move: Value) -> bool:
+    """The treasuries hold what is asked for beyond what is others', and its sender is owed it; a service answers for
+    whom it names."""
     if waiting["type"] != RECEIVE or waiting["units"] is None:
         return True
-    return free(draft, asset) + int(move.get("backed", "0")) >= int(waiting["units"])
+    units = int(waiting["units"])
+    due = waiting["actor"] == "" or owed(draft, asset_id, move["from"]) >= units
+    return due and free(draft, draft.held(asset_id)) >= units
 
 
 def _use(draft: Draft, asset_id: str, waiting: Value, place: int) -> None:
-    """A move does one request; what it has backed is kept for it no more."""
+    """A move does one request, which the account of who is outside then has in it."""
     asset = draft.held(asset_id)
     id = f"{asset['token']}|{waiting['tx_hash']}"
     seen = draft.get("observed", id) or {"moves": []}
     moves = list(seen["moves"])
-    moves[place] = {**moves[place], "used_by": waiting["event_id"]}
+    move = moves[place] = {**moves[place], "used_by": waiting["event_id"]}
     draft.put("observed", id, {**seen, "moves": moves})
-    backed = int(moves[place].get("backed") or 0)
-    if backed:
-        draft.update(asset_id, unclaimed_units=str(unclaimed(asset) - backed))
+    if waiting["units"] is not None:
+        if waiting["type"] == RECEIVE:
+            credited = min(int(waiting["units"]), max(0, owed(draft, asset_id, move["from"])))
+            owe(draft, asset_id, move["from"], -credited)
+        elif move["from"] in treasuries(draft, asset):
+            owe(draft, asset_id, move["to"], int(waiting["units"]))
     _keep(draft, asset_id, waiting, None)
 
 
@@ -186,11 +188,9 @@ def drop_pending(draft: Draft, asset_id: str, waiting: Value) -> None:
     _keep(draft, asset_id, waiting, None)
 
 
-def forget_pending(draft: Draft, asset_id: str) -> None:
-    """The token is no more: what waited for it will not be; each is told."""
+def forget_pending(draft: Draft, asset_id: str, reason: str) -> None:
+    """What waited for the chain will not be; each is told."""
     asset = draft.held(asset_id)
     for waiting in [one for one in (asset["pending"], *asset["pending_units"].values()) if one is not None]:
-        _mismatch(
-            draft, asset_id, waiting, [{"to": None, "reason": "the token was burnt by another transaction"}]
-        )
+        _mismatch(draft, asset_id, waiting, [{"to": None, "reason": reason}])
     draft.update(asset_id, pending=None, pending_units={})

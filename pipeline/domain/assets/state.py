@@ -24,7 +24,7 @@ def new_asset(**fields: Any) -> Value:
         "asset_type": "", "app_id": "", "title": "", "thumbnail_url": None, "issuer_user_id": None,
         "nfc_uuid": None, "mpt_issuance_id": None, "token": None,
         "owner_user_id": None, "custody_type": "managed",
-        "fraction_count": 1, "holdings": {}, "onchain_units": "0", "unclaimed_units": "0",
+        "fraction_count": 1, "holdings": {}, "fractioned_event_id": None, "onchain_units": "0",
         "pending_units": {}, "fraction_listings": {},
         "container_type": None, "parent_container_id": None, "contents": [], "opened": False,
         "onchain_status": "none", "onchain_holder": None, "difference": None,
@@ -81,14 +81,19 @@ def whole(asset: Value, field: str = "type") -> None:
         raise illegal(f"{asset['pending']['type']} {asset['pending']['tx_hash']} is not confirmed", field)
 
 
-def managed(asset: Value, field: str = "type") -> None:
-    """A whole asset in custody of the application, and somebody's. Raises Refusal."""
+def in_custody(asset: Value, field: str = "type") -> None:
+    """In custody of the application. Raises Refusal."""
     if asset["custody_type"] == "onchain":
         raise illegal(
             "the asset is in custody of the chain, where it moves; ONCHAIN_RECEIVE takes it in", field
         )
+
+
+def managed(asset: Value, field: str = "type") -> None:
+    """A whole asset in custody of the application, and somebody's. Raises Refusal."""
+    in_custody(asset, field)
     if asset["owner_user_id"] is None:
-        raise illegal("the asset has no owner; MINTED gives it one, once", field)
+        raise illegal("the asset has no owner; a service's TRANSFERRED gives it one", field)
 
 
 def unlisted(asset: Value, field: str = "type") -> None:

@@ -254,12 +254,13 @@ def close(event: FlowEvent, facts: Facts) -> Plan:
         own = facts.transfer(thawed)
         pending = own.pending_id if own else None
     else:
-        pending, row = _frozen_by(facts, held), facts.account(held)
-        if row and (row.debits_posted != row.credits_posted or row.debits_pending or row.credits_pending):
-            raise Refusal("not_empty", "debtor", f"{held.owner} still holds or awaits {event.asset}")
-        if escrows := facts.open_escrows(held):
+        pending, escrows = _frozen_by(facts, held), facts.open_escrows(held)
+        if escrows:
             detail = f"{held.owner} has {event.asset} in {escrows} open escrows or positions; end them first"
             raise Refusal("not_empty", "debtor", detail)
+        row = facts.account(held)  # read after the escrows: what they gave back is in it
+        if row and (row.debits_posted != row.credits_posted or row.debits_pending or row.credits_pending):
+            raise Refusal("not_empty", "debtor", f"{held.owner} still holds or awaits {event.asset}")
     if pending is not None:
         chain.leg(held, side, 0, TransferCode.LOCK, flags=VOID, pending_id=pending, ident=thawed)
     return chain.leg(side, held, 0, TransferCode.LOCK, flags=PENDING | CLOSING_CREDIT).plan("closed")
