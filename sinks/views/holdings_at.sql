@@ -40,24 +40,25 @@ FROM (
     argMax(at, version)
   FROM (
     SELECT
-      asset_id, version, at, arrayConcat(names_before, names) AS both, arrayConcat(units_before, units) AS both_units,
+      asset_id, version, at,
+      arrayFilter((one, old) -> one != old, held, arrayResize(held_before, length(held))) AS now,
+      arrayFilter((old, one) -> one != old, held_before, arrayResize(held, length(held_before))) AS before,
+      arrayConcat(before, now) AS both,
       arrayFilter(
-        (one, seen, place) -> seen = 1 AND place > length(names_before),
-        arrayZip(both, both_units), arrayEnumerateUniq(both, both_units), arrayEnumerate(both)
+        (one, seen, place) -> seen = 1 AND place > length(before), both, arrayEnumerateUniq(both.1, both.2),
+        arrayEnumerate(both)
       ) AS gained,
-      arrayConcat(names, names_before) AS turned,
-      arrayFilter(
-        (one, seen, place) -> seen = 1 AND place > length(names), turned, arrayEnumerateUniq(turned), arrayEnumerate(turned)
-      ) AS lost,
-      arrayJoin(arrayConcat(gained, arrayMap(name -> (name, '0'), lost))) AS one, one.1 AS holder, one.2 AS amount
+      arrayFilter(old -> NOT has(now.1, old.1), before) AS lost,
+      arrayJoin(arrayConcat(gained, arrayMap(old -> (old.1, '0'), lost))) AS one, one.1 AS holder, one.2 AS amount
     FROM (
       SELECT
         s.asset_id AS asset_id, s.version AS version, s.last_updated_at AS at,
         multiIf(
-          s.burnt OR s.gone OR NOT s.minted, [], empty(s.holdings), [ifNull(s.owner_user_id, '')], mapKeys(s.holdings)
-        ) AS names,
-        multiIf(s.burnt OR s.gone OR NOT s.minted, [], empty(s.holdings), ['1'], mapValues(s.holdings)) AS units,
-        lagInFrame(names) OVER states AS names_before, lagInFrame(units) OVER states AS units_before
+          s.burnt OR s.gone OR NOT s.minted, [],
+          empty(s.holdings), [(ifNull(s.owner_user_id, ''), '1')],
+          arrayZip(mapKeys(s.holdings), mapValues(s.holdings))
+        ) AS held,
+        lagInFrame(held) OVER states AS held_before
       FROM asset_state_versions AS s
       WHERE s.last_updated_at <= {time:DateTime64(3, 'UTC')}
       WINDOW states AS (PARTITION BY s.asset_id ORDER BY s.version ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
