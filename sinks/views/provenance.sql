@@ -10,7 +10,9 @@
 -- the id of an application's asset (offchain/asset:<id> too). Keys have addresses in lower case, ids of the XRP Ledger in
 -- upper case.
 -- source: the table of the row. about: what the row is of: the token, the asset or the pack.
--- A row of an application has chain offchain, its event's time in ms as block (never before the state that it follows), its event_id, and as hash the transaction that it names; from_owner, to_owner, amount and change say what it did to the asset, amount being the units after.
+-- A row of an application has chain offchain, its event's time in ms as block (never before the state that it
+-- follows), its event_id, and as hash the transaction that it names; from_owner, to_owner, amount and change say what it
+-- did to the asset, amount being the units after.
 -- For an MPT the changes of each holder (to_owner, amount = what he holds after) stand between those of the issuance.
 -- block_hash: of the block or ledger with that transaction. finality: head may still be taken back. detail: JSON.
 -- verified: 1 where a verdict says that this very block and all of its run before it are verified; 1 for all that was
