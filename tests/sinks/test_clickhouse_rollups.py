@@ -4,6 +4,7 @@ again, taken back or not final yet, with and without FINAL; and a few answers wo
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -343,3 +344,10 @@ def test_the_decimals_of_currencies_are_those_of_the_books() -> None:
     (select,) = [view.select for view in views() if view.name == "asset_names"]
     assert f"{list(SCALES)} AS currencies" in select
     assert f"{list(SCALES.values())} AS scales" in select
+    divided = {currency: 10**scale for currency, scale in SCALES.items() if scale}  # others are whole already
+    said = re.escape(f"{list(divided)},") + r"\s+" + re.escape(f"{list(divided.values())}, 1")
+    telling = [view.name for view in views() if re.search(said, view.select)]
+    assert telling == [
+        view.name for view in views() if "['USD'," in view.select and view.name != "asset_names"
+    ]
+    assert len(telling) == 3

@@ -18,6 +18,7 @@ from pipeline.domain.assets.pending import (
     add_pending,
     drop_pending,
     found,
+    mark_used,
     new_pending,
     waiting_units,
 )
@@ -103,15 +104,13 @@ def onchain_burn(event: AppEvent, view: View) -> Decision:
 def _told_after(draft: Draft, token: str, tx_hash: str) -> None:
     """The chain was faster: the asset is burnt already, and now it is known that this was meant. Raises Refusal."""
     seen = draft.get("observed", f"{token}|{tx_hash}")
-    seen = seen or {"moves": []}
-    moves: list[Value] = seen["moves"]
+    moves: list[Value] = seen["moves"] if seen else []
     place = next((n for n, move in enumerate(moves) if move["to"] is None and move["used_by"] is None), None)
     if place is None:
         raise illegal("the asset is burnt")
     asset = draft.held(draft.event.key)
     acting(draft, asset["owner_user_id"], user_at(draft, moves[place]["from"]))
-    used = [{**move, "used_by": draft.event.id} if n == place else move for n, move in enumerate(moves)]
-    draft.put("observed", f"{token}|{tx_hash}", {**seen, "moves": used})
+    mark_used(draft, f"{token}|{tx_hash}", place, draft.event.id)
     draft.update(draft.event.key, owner_user_id=None, difference=None)
 
 

@@ -16,14 +16,8 @@ from pipeline.domain.assets.books import gas_of_treasury, gas_of_user, gas_pool
 from pipeline.domain.assets.draft import Draft
 from pipeline.domain.assets.state import asset_of, treasuries
 
-ETHER: Final = (
-    "1",
-    "10",
-    "8453",
-    "42161",
-    "11155111",
-    "17000",
-)  # Ethereum, its large rollups, its test networks
+# Ethereum, its large rollups, its test networks
+ETHER: Final = ("1", "10", "8453", "42161", "11155111", "17000")
 COINS: Final = {
     "eip155:56": "BNB", "eip155:100": "XDAI", "eip155:137": "POL", "eip155:43114": "AVAX",
     **{f"eip155:{id}": "ETH" for id in ETHER},

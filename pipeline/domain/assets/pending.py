@@ -110,11 +110,7 @@ def _covered(draft: Draft, asset_id: str, waiting: Value, move: Value) -> bool:
 def _use(draft: Draft, asset_id: str, waiting: Value, place: int) -> None:
     """A move does one request, which the account of who is outside then has in it."""
     asset = draft.held(asset_id)
-    id = f"{asset['token']}|{waiting['tx_hash']}"
-    seen = draft.get("observed", id) or {"moves": []}
-    moves = list(seen["moves"])
-    move = moves[place] = {**moves[place], "used_by": waiting["event_id"]}
-    draft.put("observed", id, {**seen, "moves": moves})
+    move = mark_used(draft, f"{asset['token']}|{waiting['tx_hash']}", place, waiting["event_id"])
     if waiting["units"] is not None:
         if waiting["type"] == RECEIVE:
             credited = min(int(waiting["units"]), max(0, owed(draft, asset_id, move["from"])))
@@ -122,6 +118,15 @@ def _use(draft: Draft, asset_id: str, waiting: Value, place: int) -> None:
         elif move["from"] in treasuries(draft, asset):
             owe(draft, asset_id, move["to"], int(waiting["units"]))
     _keep(draft, asset_id, waiting, None)
+
+
+def mark_used(draft: Draft, observed: str, place: int, event_id: str) -> Value:
+    """A move of an observed transaction serves no other request any more; the move."""
+    seen = draft.get("observed", observed) or {"moves": []}
+    moves = list(seen["moves"])
+    moves[place] = {**moves[place], "used_by": event_id}
+    draft.put("observed", observed, {**seen, "moves": moves})
+    return dict(moves[place])
 
 
 def _done(draft: Draft, asset_id: str, waiting: Value) -> None:
